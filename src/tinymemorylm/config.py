@@ -1,0 +1,256 @@
+"""What a model is (`ModelConfig`, presets) and how it is trained (`Recipe`, `Phase`).
+
+In: a preset's name or a recipe's TOML. Out: frozen dataclasses; every default of the
+project lives here and nowhere else.
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tinymemorylm.errors import InputError
+
+FORBID_UNKNOWN = {"extra": "forbid"}  # pydantic: a misspelt field is an error, not a default
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One architecture. The defaults are the card's table; presets say what they change.
+
+    `haiku` shares one FFN among all blocks and factorises the embedding; `haiku-literal`
+    is the table to the letter.
+    """
+
+    vocab_size: int = 2133
+    d_model: int = 128
+    n_heads: int = 4
+    n_kv_heads: int = 2
+    d_ff: int = 224
+    n_logical_layers: int = 16
+    n_unique_layers: int = 8
+    n_unique_ffns: int = 8
+    """Unique blocks share these feed-forward weights in turn: block i uses FFN i mod n."""
+    repeat: Literal["cycle", "adjacent"] = "cycle"
+    """Order of the tied blocks: 0..7,0..7 (cycle) or 0,0,1,1,.. (adjacent)."""
+    embedding_rank: int | None = None
+    """Factorise the tied embedding as (vocab_size, rank) x (rank, d_model); None: don't."""
+    sliding_window: int = 512
+    """A local layer's query i sees keys j with 0 <= i - j < sliding_window."""
+    global_every: int = 3
+    """Logical layers 3, 6, 9.. (1-based) see the whole past."""
+    context_length: int = 2048
+    rotary_dims: int = 8
+    """RoPE turns the first 8 of a head's 32 dimensions (the card's 25%)."""
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    mtp_horizons: tuple[int, ...] = (2, 3, 4)
+    mtp_rank: int | None = None
+    """Rank of each horizon's adapter; None: a full (d_model, d_model) matrix."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise InputError(f"model {name} must be at least 1, not {value}")
+        if self.d_model % self.n_heads:
+            raise InputError(f"d_model {self.d_model} must be a multiple of n_heads {self.n_heads}")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}"
+            )
+        if self.n_logical_layers % self.n_unique_layers:
+            raise InputError(
+                f"n_logical_layers {self.n_logical_layers} must be a multiple of "
+                f"n_unique_layers {self.n_unique_layers}"
+            )
+        if self.n_unique_ffns > self.n_unique_layers:
+            raise InputError(
+                f"n_unique_ffns {self.n_unique_ffns} must be at most "
+                f"n_unique_layers {self.n_unique_layers}"
+            )
+        if self.rotary_dims % 2 or self.rotary_dims > self.head_dim:
+            raise InputError(
+                f"rotary_dims {self.rotary_dims} must be even and at most head_dim {self.head_dim}"
+            )
+        if any(horizon < 2 for horizon in self.mtp_horizons):
+            raise InputError(f"mtp_horizons {self.mtp_horizons} must be 2 or more each")
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.n_heads
+
+    def block_index(self, logical_layer: int) -> int:
+        """The unique block that logical layer `logical_layer` (0-based) runs."""
+        if self.repeat == "cycle":
+            return logical_layer % self.n_unique_layers
+        return logical_layer * self.n_unique_layers // self.n_logical_layers
+
+    def is_global(self, logical_layer: int) -> bool:
+        """Whether logical layer `logical_layer` (0-based) sees the whole past."""
+        return (logical_layer + 1) % self.global_every == 0
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "haiku": ModelConfig(n_unique_ffns=1, embedding_rank=96),
+    "haiku-literal": ModelConfig(),
+    "smoke": ModelConfig(
+        vocab_size=512,
+        d_model=32,
+        n_heads=2,
+        n_kv_heads=1,
+        d_ff=64,
+        n_logical_layers=6,
+        n_unique_layers=3,
+        n_unique_ffns=1,
+        sliding_window=32,
+        context_length=256,
+        rotary_dims=4,
+        mtp_horizons=(2, 3),
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The preset called `name`, with fields changed. Raises InputError for an unknown name."""
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[name], **changes)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How one phase (pretraining or SFT) is trained. Defaults: the card's pretraining."""
+
+    tokens: int = 20_000_000
+    """Training tokens (targets seen, padding included) of the phase; 0 skips it."""
+    batch_size: int = 48
+    """Sequences per step at `sequence_length`; longer sequences make fewer, equal tokens."""
+    sequence_length: int = 2048
+    long_sequence_length: int = 2048
+    """The phase ends at this length ..."""
+    long_share: float = 0.0
+    """... for this share of its tokens."""
+    learning_rate: float = 8e-4
+    min_learning_rate: float = 1e-5
+    warmup_steps: int = 300
+    weight_decay: float = 0.02
+    max_grad_norm: float = 1.0
+    mtp_weight: float = 0.3
+    word_boost: float = 3.0
+    """Loss weight of targets that spell more than one character."""
+    response_boost: float = 3.0
+    """SFT: further weight on the first `response_boost_tokens` of each assistant turn."""
+    response_boost_tokens: int = 20
+    boost_anneal: float | None = None
+    """Share of the phase over which boosts fall linearly to 1; None: they stay."""
+    relevance_weight: float = 0.0
+    """SFT: weight of the relevance objective; 0: off."""
+    relevance_negatives: int = 1
+    relevance_groups: int = 8
+    """Responses contrasted per step, each under its own and `relevance_negatives` prompts."""
+    validate_every: int = 100
+    checkpoint_every: int = 1000
+    sample_every: int = 5000
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    def __post_init__(self) -> None:
+        positive = (
+            "batch_size",
+            "sequence_length",
+            "long_sequence_length",
+            "learning_rate",
+            "max_grad_norm",
+            "word_boost",
+            "response_boost",
+            "validate_every",
+            "checkpoint_every",
+            "sample_every",
+            "relevance_negatives",
+            "relevance_groups",
+        )
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("tokens", "warmup_steps", "weight_decay", "mtp_weight", "relevance_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.long_share <= 1:
+            raise InputError(f"long_share must be between 0 and 1, not {self.long_share}")
+        if self.boost_anneal is not None and not 0 < self.boost_anneal <= 1:
+            raise InputError(f"boost_anneal must be above 0, at most 1, not {self.boost_anneal}")
+        if self.min_learning_rate > self.learning_rate:
+            raise InputError(
+                f"min_learning_rate {self.min_learning_rate} is above "
+                f"learning_rate {self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run: data, architecture and both phases."""
+
+    name: str
+    preset: str = "haiku"
+    seed: int = 0
+    vocab_size: int = 2133
+    data: tuple[str, ...] = ()
+    """Text sources of pretraining (and of the tokenizer)."""
+    chat_data: tuple[str, ...] = ()
+    """Conversation sources of SFT (they join the tokenizer's corpus)."""
+    document_separator: str = "<|endoftext|>"
+    validation_share: float = 0.02
+    """Share of the documents (or conversations) held out."""
+    spell_share: float = 0.02
+    """Share of word occurrences of the training text spelled out in characters."""
+    pretrain: Phase = field(default_factory=Phase)
+    sft: Phase = field(default_factory=lambda: Phase(learning_rate=2e-4))
+    sample_prompts: tuple[str, ...] = ("Once upon a time", "The old man", "One day", "It was")
+    chat_prompts: tuple[str, ...] = ("Hello!", "Who are you?", "What is a cat?", "I feel sad.")
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share <= 0.5:
+            raise InputError(
+                f"validation_share must be above 0, at most 0.5, not {self.validation_share}"
+            )
+        if not 0 <= self.spell_share <= 1:
+            raise InputError(f"spell_share must be between 0 and 1, not {self.spell_share}")
+        if self.preset not in PRESETS:
+            raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
+        longest = max(phase.sequence_length for phase in (self.pretrain, self.sft))
+        if longest > self.model().context_length:
+            raise InputError(
+                f"sequence_length {longest} is above the context length "
+                f"{self.model().context_length} of preset {self.preset}"
+            )
+
+    def model(self) -> ModelConfig:
+        return preset(self.preset, vocab_size=self.vocab_size)
+
+
+def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
+    """Build dataclass `kind` from plain values. Raises InputError naming the bad field."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "value"
+        raise InputError(f"{where}: {name}: {first['msg']}, got {first['input']!r}") from None
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. Raises InputError for a missing file, bad TOML or a bad field."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no recipe at {path}; the project's own are in recipes/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    return from_mapping(Recipe, {"name": path.stem, **values}, str(path))

@@ -1,0 +1,89 @@
+"""Conversations from JSON lines on this machine, in the three shapes such data comes in.
+
+In: a file, a folder or a glob of .jsonl. Out: lists of messages; faults go to a BadInput.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tinymemorylm.corpus.bad_input import BadInput
+from tinymemorylm.corpus.local import file_format, find_files, read_objects, text_fault
+from tinymemorylm.errors import InputError
+from tinymemorylm.tokenizer import Message
+
+Turn = tuple[Any, Any]
+
+
+def read_chat(path: str, *, bad: BadInput) -> Iterator[list[Message]]:
+    """The conversations of a .jsonl file (or .gz, .xz, .zst), a folder or a glob.
+
+    Raises InputError for a missing path, and for bad input unless `bad` skips it.
+    """
+    for file in find_files(path, (".jsonl",)):
+        if file_format(file) != ".jsonl":
+            bad.report(str(file), "unknown suffix: conversations are .jsonl (or .gz, .xz, .zst)")
+            continue
+        faults, found = bad.count, False
+        for where, value in read_objects(file, bad):
+            try:
+                conversation = _conversation(value)
+            except InputError as error:
+                bad.report(where, str(error))
+            else:
+                found = True
+                yield conversation
+        if not found and bad.count == faults:
+            bad.report(str(file), "empty file: it holds no conversation")
+
+
+def _conversation(value: dict[str, Any]) -> list[Message]:
+    messages = [_message(role, content) for role, content in _turns(value)]
+    check_turns(messages)
+    return messages
+
+
+def check_turns(messages: Sequence[Message]) -> None:
+    """Raises InputError unless there is an assistant turn, and a user turn before the first."""
+    roles = [message.role for message in messages]
+    if "assistant" not in roles:
+        raise InputError("no assistant turn to learn from")
+    if "user" not in roles[: roles.index("assistant")]:
+        raise InputError("an assistant turn comes before any user turn")
+
+
+def _turns(value: dict[str, Any]) -> list[Turn]:
+    if "messages" in value:
+        return _listed_turns(value["messages"])
+    if "prompt" in value or "response" in value:
+        return [("user", value.get("prompt")), ("assistant", value.get("response"))]
+    if "instruction" in value or "output" in value:
+        return [("user", _alpaca_prompt(value)), ("assistant", value.get("output"))]
+    raise InputError(
+        'unknown shape: give "messages", "prompt" and "response", or "instruction" and "output"'
+    )
+
+
+def _listed_turns(messages: Any) -> list[Turn]:
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise InputError('"messages" is not a list of objects')
+    for message in messages:
+        if not isinstance(message.get("role"), str):
+            raise InputError('a message has no "role"')
+    return [(message["role"], message.get("content")) for message in messages]
+
+
+def _alpaca_prompt(value: dict[str, Any]) -> Any:
+    instruction, given = value.get("instruction"), value.get("input")
+    if given in (None, ""):
+        return instruction
+    if not isinstance(given, str):
+        raise InputError('"input" is not a string')
+    return f"{instruction}\n{given}" if isinstance(instruction, str) else instruction
+
+
+def _message(role: str, content: Any) -> Message:
+    if fault := text_fault(content):
+        raise InputError(f"the content of a {role} turn {fault}")
+    if not content.strip():
+        raise InputError(f"the content of a {role} turn is empty")
+    return Message(role, content)

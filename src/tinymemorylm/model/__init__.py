@@ -1,0 +1,1 @@
+"""The architecture. Read attention, block, mtp, transformer, in this order."""

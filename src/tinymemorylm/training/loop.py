@@ -1,0 +1,170 @@
+"""The training loop of one phase: steps, figures, validation, samples, checkpoints.
+
+In: a model, an optimiser and batches by step. Out: trained weights in place, and a run
+directory that can be resumed from its last checkpoint.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinymemorylm.batches import Batch
+from tinymemorylm.config import Phase
+from tinymemorylm.errors import RunError
+from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.progress import Progress
+from tinymemorylm.training.checkpoint import save_checkpoint
+from tinymemorylm.training.optimizer import learning_rate
+from tinymemorylm.training.run_files import JsonLines
+from tinymemorylm.training.schedule import Schedule, Stage
+from tinymemorylm.training.step import TokenTable, train_step, validation_figures
+
+
+class Interrupted(RunError):
+    """SIGINT or SIGTERM came; the run is saved and can be resumed."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Within: the first SIGINT or SIGTERM is only remembered; a second acts as usual."""
+    stopped = False
+
+    def remember(number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(number, before[number])
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield lambda: stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """Where a phase's batches come from; all are functions of position alone."""
+
+    batch: Callable[[Stage, int], Batch]
+    """(stage, first row) -> the rows of one step."""
+    relevance: Callable[[int], Batch | None]
+    """Step of the phase -> its groups, or None when the objective is off."""
+    validation: list[Batch]
+    validation_seq: int
+
+
+@dataclass
+class Position:
+    """How far the run is. step counts over both phases, phase_step within this one."""
+
+    phase: str
+    step: int = 0
+    phase_step: int = 0
+    tokens_seen: int = 0
+    seconds: float = 0.0
+
+
+def run_phase(
+    run: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    phase: Phase,
+    data: PhaseData,
+    table: TokenTable,
+    position: Position,
+    metrics: JsonLines,
+    samples: JsonLines,
+    draw: Callable[[Position], Iterator[dict[str, Any]]],
+    memory_bytes: int,
+) -> None:
+    """Train from `position` to the phase's end.
+
+    Raises Interrupted after a signal, RunError if the loss is not finite; in both cases the
+    last checkpoint is there to resume from.
+    """
+    schedule = Schedule(phase)
+
+    def save() -> None:
+        state = {
+            "position": vars(position).copy(),
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "metrics_bytes": metrics.sync(),
+            "samples_bytes": samples.sync(),
+        }
+        save_checkpoint(run, position.step, state)
+
+    def sample() -> None:
+        for line in draw(position):
+            samples.append(line)
+
+    if position.step == 0:
+        save()  # so that any later fault has a checkpoint to go back to
+    with stop_signals() as stopped, Progress(position.phase, schedule.n_steps) as progress:
+        for step in range(position.phase_step, schedule.n_steps):
+            began = time.perf_counter()
+            stage, first_row = schedule.stage(step)
+            rate = learning_rate(phase, step, schedule.n_steps)
+            try:
+                figures = train_step(
+                    model,
+                    optimizer,
+                    data.batch(stage, first_row),
+                    data.relevance(step),
+                    phase,
+                    table,
+                    seq=stage.seq,
+                    progress=step / max(1, schedule.n_steps - 1),
+                    learning_rate=rate,
+                    memory_bytes=memory_bytes,
+                )
+            except RunError as error:
+                raise RunError(
+                    f"stopped before step {position.step + 1}: {error}; the last good checkpoint "
+                    "is kept: lower the learning rate or look at the data, then --resume"
+                ) from None
+            seconds = time.perf_counter() - began
+            position.step += 1
+            position.phase_step = step + 1
+            position.tokens_seen += stage.tokens_per_step
+            position.seconds += seconds
+            line = {
+                "phase": position.phase,
+                "step": position.step,
+                "tokens_seen": position.tokens_seen,
+                "loss": round(figures.loss, 6),
+                "nll": round(figures.nll, 6),
+                "bits_per_byte": round(figures.bits_per_byte, 6),
+                "lr": rate,
+                "grad_norm": round(figures.grad_norm, 6),
+                "tokens_per_second": round(stage.tokens_per_step / seconds, 1),
+                "seconds": round(position.seconds, 3),
+            }
+            line |= {f"nll_ahead_{k}": round(v, 6) for k, v in figures.horizon_nll.items()}
+            if figures.relevance is not None:
+                line["relevance"] = round(figures.relevance, 6)
+            last = step + 1 == schedule.n_steps
+            if last or (step + 1) % phase.validate_every == 0:
+                _, value = validation_figures(model, data.validation, data.validation_seq, table)
+                line["val_bits_per_byte"] = round(value, 6)
+            metrics.append(line)
+            progress.update(
+                step + 1,
+                f"step {step + 1:,}/{schedule.n_steps:,}  loss {figures.loss:.3f}  "
+                f"{figures.bits_per_byte:.3f} bits/byte  {line['tokens_per_second']:,.0f} tokens/s",
+            )
+            if last or stopped() or (step + 1) % phase.sample_every == 0:
+                sample()
+            if last or stopped() or (step + 1) % phase.checkpoint_every == 0:
+                save()
+            if stopped():
+                raise Interrupted(f"stopped at step {position.step}; go on with --resume")

@@ -1,0 +1,259 @@
+"""A whole run: tokenizer, pretraining, SFT, into one model directory.
+
+In: a recipe and an output directory. Out: a model directory as DESIGN's contract has it, less
+what `report` draws from it; resumable at any moment.
+"""
+
+import dataclasses
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinymemorylm import __version__
+from tinymemorylm.batches import ChatBatches, RelevanceBatches, TextBatches, TokenStream
+from tinymemorylm.config import Phase, Recipe
+from tinymemorylm.errors import InputError
+from tinymemorylm.files import write_json
+from tinymemorylm.model.account import parameter_account
+from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.model_directory import load_model, save_weights, write_config
+from tinymemorylm.progress import log
+from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.training.checkpoint import load_checkpoint
+from tinymemorylm.training.loop import PhaseData, Position, run_phase
+from tinymemorylm.training.optimizer import make_optimizer
+from tinymemorylm.training.prepare import prepare
+from tinymemorylm.training.run_files import JsonLines
+from tinymemorylm.training.samples import draw_samples
+from tinymemorylm.training.schedule import Stage
+from tinymemorylm.training.step import TokenTable
+
+VALIDATION_TOKENS = 65_536
+"""Most tokens of the held-out data looked at by each validation while training."""
+MEMORY_SHARE = 0.4
+"""Share of the free memory a step's activations may take."""
+MAX_MICRO_BATCH_BYTES = 2 << 30
+"""More activations at once only leave the CPU's caches; measured no faster."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """`name`, or the best there is. Raises InputError for a device that isn't there."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} can't be used: {reason}") from None
+    return torch.device(name)
+
+
+def activation_budget(device: torch.device) -> int:
+    """Bytes of activations a micro-batch may take on `device`."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * MEMORY_SHARE)
+    if device.type == "mps" or not hasattr(os, "sysconf"):
+        return MAX_MICRO_BATCH_BYTES
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(MAX_MICRO_BATCH_BYTES, int(free * MEMORY_SHARE))
+
+
+def phase_data(name: str, phase: Phase, run: Path, tokenizer: Tokenizer, seed: int, ahead: int) -> PhaseData:
+    """The batches of one phase from its streams in the run directory."""
+    folder = run / "shards" / name
+    train, held_out = TokenStream(folder, "train"), TokenStream(folder, "validation")
+    cut: dict[int, TextBatches | ChatBatches] = {}
+
+    def batches(stream: TokenStream, seq: int) -> TextBatches | ChatBatches:
+        if name == "sft":
+            return ChatBatches(stream, tokenizer, seq, ahead, seed)
+        return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed)
+
+    def batch(stage: Stage, first_row: int) -> Any:
+        if stage.seq not in cut:
+            cut[stage.seq] = batches(train, stage.seq)
+        return cut[stage.seq].batch(first_row, stage.rows)
+
+    relevance = lambda step: None  # noqa: E731
+    if name == "sft" and phase.relevance_weight:
+        chats = ChatBatches(train, tokenizer, phase.sequence_length, ahead, seed)
+        groups = RelevanceBatches(chats, phase.relevance_negatives)
+        relevance = lambda step: groups.batch(  # noqa: E731
+            step * phase.relevance_groups, phase.relevance_groups
+        )
+
+    seq = min(phase.sequence_length, len(held_out) - ahead)
+    if seq < 1:
+        raise InputError("the validation split is empty; give more data")
+    validation = batches(held_out, seq)
+    rows = max(1, min(VALIDATION_TOKENS, len(held_out)) // seq)
+    most = max(1, 8192 // seq)
+    return PhaseData(
+        batch,
+        relevance,
+        [validation.batch(i, min(most, rows - i)) for i in range(0, rows, most)],
+        seq,
+    )
+
+
+def is_finished(run: Path, recipe: Recipe) -> bool:
+    return (run / ("model.pt" if recipe.sft.tokens else "pretrain.pt")).exists()
+
+
+def train(
+    recipe: Recipe,
+    run: Path,
+    *,
+    start_from: Path | None = None,
+    tokenizer_file: Path | None = None,
+    resume: bool = False,
+    skip_bad: bool = False,
+    device: str | None = None,
+) -> None:
+    """Run the recipe's phases into `run`. A phase of 0 tokens is left out.
+
+    start_from: a model directory whose weights and tokenizer SFT starts from, when pretraining
+    is left out. Raises InputError for a directory in use or unusable data, RunError if training
+    fails, Interrupted after a signal.
+    """
+    if run.exists() and any(run.iterdir()) and not resume:
+        raise InputError(f"{run} is not empty; --resume to go on with it, or name another --out")
+    if resume and is_finished(run, recipe):
+        log(f"{run} is finished; nothing to do")
+        return
+    target = choose_device(device)
+    run.mkdir(parents=True, exist_ok=True)
+    phases = tuple(p for p in ("pretrain", "sft") if getattr(recipe, p).tokens)
+    if not phases:
+        raise InputError("both phases have 0 tokens: nothing to train")
+
+    tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file else None
+    model = None
+    if start_from is not None:
+        model, tokenizer = load_model(start_from)
+        if not (run / "pretrain.pt").exists() and (start_from / "pretrain.pt").exists():
+            shutil.copyfile(start_from / "pretrain.pt", run / "pretrain.pt")
+    tokenizer, counts = prepare(recipe, run, phases, tokenizer, skip_bad)
+    if model is None:
+        config = dataclasses.replace(recipe.model(), vocab_size=tokenizer.vocab_size)
+        model = Transformer(config).initialise(recipe.seed)
+    model = model.to(target).train()
+    write_json(run / "recipe.json", dataclasses.asdict(recipe))
+
+    position, saved = Position(phases[0]), None
+    found = load_checkpoint(run) if resume else None
+    if found is not None:
+        saved, damaged = found
+        for folder in damaged:
+            log(f"{folder} is damaged; using an older checkpoint")
+        position = Position(**saved["position"])
+        model.load_state_dict(saved["model"])
+        log(f"resumed at step {position.step}")
+    metrics = JsonLines(run / "metrics.jsonl", saved["metrics_bytes"] if saved else 0)
+    samples = JsonLines(run / "samples.jsonl", saved["samples_bytes"] if saved else 0)
+    table = TokenTable(
+        torch.from_numpy(tokenizer.classes == 2).to(target),
+        torch.from_numpy(tokenizer.byte_lengths.astype("int64")).to(target),
+    )
+    describe = partial(_describe, run, recipe, model, tokenizer, counts, target)
+    describe(position)
+    try:
+        for name in phases[phases.index(position.phase) :]:
+            phase: Phase = getattr(recipe, name)
+            if position.phase != name:
+                position.phase, position.phase_step = name, 0
+            optimizer = make_optimizer(model, phase)
+            if saved is not None:
+                optimizer.load_state_dict(saved["optimizer"])
+                saved = None
+            ahead = max((1, *model.config.mtp_horizons))
+            run_phase(
+                run,
+                model,
+                optimizer,
+                phase,
+                phase_data(name, phase, run, tokenizer, recipe.seed, ahead),
+                table,
+                position,
+                metrics,
+                samples,
+                partial(_draw, recipe, model, tokenizer, table),
+                activation_budget(target),
+            )
+            describe(position)
+            save_weights(run / ("model.pt" if name == "sft" else "pretrain.pt"), model, tokenizer.sha256)
+    finally:
+        metrics.close()
+        samples.close()
+
+
+def log_boost(phase: Phase, table: TokenTable) -> torch.Tensor | None:
+    """What to subtract from the logits of weights trained under a boost that never fell to 1."""
+    if phase.boost_anneal is not None or phase.word_boost == 1:
+        return None
+    return table.is_word * torch.tensor(phase.word_boost).log().item()
+
+
+def _draw(
+    recipe: Recipe, model: Transformer, tokenizer: Tokenizer, table: TokenTable, position: Position
+) -> Iterator[dict[str, Any]]:
+    chat = position.phase == "sft"
+    return draw_samples(
+        model,
+        tokenizer,
+        recipe.chat_prompts if chat else recipe.sample_prompts,
+        chat=chat,
+        log_boost=log_boost(recipe.sft if chat else recipe.pretrain, table),
+        seed=recipe.seed,
+        where={
+            "phase": position.phase,
+            "step": position.step,
+            "tokens_seen": position.tokens_seen,
+        },
+    )
+
+
+def _describe(
+    run: Path,
+    recipe: Recipe,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    counts: dict[str, Any],
+    device: torch.device,
+    position: Position,
+) -> None:
+    """Write config.json: what this model is and how far it has come."""
+    adjusted = {
+        name: phase.word_boost
+        for name, phase in (("pretrain", recipe.pretrain), ("model", recipe.sft))
+        if phase.tokens and phase.boost_anneal is None and phase.word_boost != 1
+    }
+    provenance = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "data": counts,
+        "tokens_seen": position.tokens_seen,
+        "seconds": round(position.seconds, 1),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}",
+        "version": __version__,
+        "torch": torch.__version__,
+    }
+    write_config(
+        run,
+        model.config,
+        {
+            "preset": recipe.preset,
+            "tokenizer_sha256": tokenizer.sha256,
+            "logit_adjustment": adjusted,
+            "parameters": parameter_account(model.config),
+            "provenance": provenance,
+        },
+    )

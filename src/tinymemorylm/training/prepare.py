@@ -1,0 +1,101 @@
+"""From a recipe's sources to a tokenizer and token streams in the run directory.
+
+In: a recipe and where its run lives. Out: `tokenizer.json`, `shards/`, and `prepared.json`,
+written last, with the counts and digests of what was read.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tinymemorylm.config import Recipe
+from tinymemorylm.corpus import (
+    BadInput,
+    read_conversations,
+    read_documents,
+    source_digest,
+    total_bytes_hint,
+)
+from tinymemorylm.errors import InputError
+from tinymemorylm.files import write_json
+from tinymemorylm.packing import pack_conversations, pack_documents
+from tinymemorylm.progress import log, watched
+from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
+
+
+def documents(recipe: Recipe, bad: BadInput, title: str) -> Iterator[str]:
+    """The recipe's texts, with progress."""
+    texts = read_documents(recipe.data, document_separator=recipe.document_separator, bad=bad)
+    return watched(title, texts, lambda t: len(t.encode()), total_bytes_hint(recipe.data))
+
+
+def conversations(recipe: Recipe, bad: BadInput, title: str) -> Iterator[list[Message]]:
+    """The recipe's conversations, with progress."""
+    chats = read_conversations(recipe.chat_data, bad=bad)
+    hint = total_bytes_hint(recipe.chat_data)
+    return watched(title, chats, lambda c: sum(len(m.content.encode()) for m in c), hint)
+
+
+def build_tokenizer(recipe: Recipe, bad: BadInput) -> Tokenizer:
+    """The tokenizer that spends fewest tokens on the recipe's texts and conversations.
+
+    Raises InputError if together they are too small for `vocab_size`.
+    """
+
+    def texts() -> Iterator[str]:
+        yield from documents(recipe, bad, "tokenizer: texts")
+        if recipe.chat_data:
+            for chat in conversations(recipe, bad, "tokenizer: conversations"):
+                for message in chat:
+                    yield message.content
+
+    return train_tokenizer(texts(), recipe.vocab_size)
+
+
+def prepare(
+    recipe: Recipe, run: Path, phases: tuple[str, ...], tokenizer: Tokenizer | None, skip_bad: bool
+) -> tuple[Tokenizer, dict[str, Any]]:
+    """Tokenizer and streams for `phases`; what an earlier call finished is used again.
+
+    tokenizer: the one to use, or None to build one. Raises InputError for unusable data.
+    """
+    done = run / "prepared.json"
+    if done.exists():
+        return Tokenizer.load(run / "tokenizer.json"), json.loads(done.read_text())
+    if "pretrain" in phases and not recipe.data:
+        raise InputError(f"recipe {recipe.name} names no data; give --data PATH...")
+    if "sft" in phases and not recipe.chat_data:
+        raise InputError(
+            f"recipe {recipe.name} names no conversations; give --chat-data PATH..., "
+            "or --sft.tokens 0 to only pretrain"
+        )
+    bad = BadInput(skip=skip_bad)
+    if tokenizer is None:
+        tokenizer = build_tokenizer(recipe, bad)
+    tokenizer.save(run / "tokenizer.json")
+    counts: dict[str, Any] = {"sources": source_digest([*recipe.data, *recipe.chat_data])}
+    settings: dict[str, Any] = {
+        "validation_share": recipe.validation_share,
+        "spell_share": recipe.spell_share,
+        "seed": recipe.seed,
+    }
+    if "pretrain" in phases:
+        n_documents = sum(1 for _ in documents(recipe, BadInput(skip=skip_bad), "counting texts"))
+        counts["pretrain"] = pack_documents(
+            documents(recipe, BadInput(skip=skip_bad), "packing texts"),
+            tokenizer,
+            run / "shards" / "pretrain",
+            n_documents=n_documents,
+            **settings,
+        )
+    if "sft" in phases:
+        chats = list(conversations(recipe, BadInput(skip=skip_bad), "reading conversations"))
+        counts["sft"] = pack_conversations(
+            chats, tokenizer, run / "shards" / "sft", n_conversations=len(chats), **settings
+        )
+    if bad.count:
+        log(f"skipped {bad.count} bad pieces of input, for example {bad.examples[0]}")
+        counts["skipped"] = bad.count
+    write_json(done, counts)
+    return tokenizer, counts

@@ -1,0 +1,47 @@
+"""How a phase's tokens become steps: lengths, rows, and which data each step reads.
+
+In: a `Phase`. Out: a `Schedule`, from which any step's shape and data position follow.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tinymemorylm.config import Phase
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps of one length: rows sequences of seq tokens each, `steps` times."""
+
+    seq: int
+    rows: int
+    steps: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.seq * self.rows
+
+
+class Schedule:
+    """The phase's stages: most steps at `sequence_length`, the last ones at the long length.
+
+    Tokens per step stay equal, so the long stage has fewer rows.
+    """
+
+    def __init__(self, phase: Phase) -> None:
+        per_step = phase.batch_size * phase.sequence_length
+        steps = math.ceil(phase.tokens / per_step)
+        long_steps = round(steps * phase.long_share)
+        long_rows = max(1, per_step // phase.long_sequence_length)
+        self.stages = [
+            Stage(phase.sequence_length, phase.batch_size, steps - long_steps),
+            Stage(phase.long_sequence_length, long_rows, long_steps),
+        ]
+        self.n_steps = steps
+
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage of `step` (from 0) and the index of its first row within the stage."""
+        first, last = self.stages
+        if step < first.steps:
+            return first, step * first.rows
+        return last, (step - first.steps) * last.rows

@@ -1,0 +1,211 @@
+"""One optimiser step: the objectives of a whole batch, a micro-batch at a time.
+
+In: a model, an optimiser and a batch. Out: updated weights and the figures of the step. The
+loss is sum(w nll) / sum(w) over the whole batch, whatever the micro-batch.
+"""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tinymemorylm.batches import Batch
+from tinymemorylm.config import Phase
+from tinymemorylm.errors import RunError
+from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.objectives import (
+    annealed,
+    horizon_targets,
+    linear_cross_entropy,
+    relevance_loss,
+    response_log_likelihood,
+    target_weights,
+    token_nll,
+)
+
+ACTIVATION_BYTES = 4 * 16
+"""Rough bytes kept for the backward pass per token, logical layer and unit of width."""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Facts about tokens the losses need, on the model's device, (vocab_size,) each."""
+
+    is_word: Tensor
+    byte_lengths: Tensor
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Unweighted figures of one step; nll in nats per token of the main head."""
+
+    loss: float
+    nll: float
+    bits_per_byte: float
+    grad_norm: float
+    horizon_nll: dict[int, float]
+    relevance: float | None = None
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 where the device computes in it natively, else plain float32."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def micro_batch_rows(model: Transformer, seq: int, rows: int, memory_bytes: int) -> int:
+    """The most rows whose activations fit in `memory_bytes`; at least one."""
+    config = model.config
+    per_token = ACTIVATION_BYTES * config.n_logical_layers * (config.d_model + config.d_ff)
+    return max(1, min(rows, memory_bytes // (per_token * seq)))
+
+
+def bits(nats: float) -> float:
+    return nats / math.log(2)
+
+
+def _on(device: torch.device, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    arrays = (batch.tokens, batch.segments, batch.is_target)
+    tokens, segments, is_target = (torch.from_numpy(a).to(device) for a in arrays)
+    index = batch.response_index
+    return tokens, segments, is_target, None if index is None else torch.from_numpy(index).to(device)
+
+
+def attention_segments(segments: Tensor) -> Tensor | None:
+    """Segments for the mask, or None where every row is one document: causal needs no mask."""
+    return None if bool((segments == segments[:, :1]).all()) else segments
+
+
+def train_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    relevance: "Batch | None",
+    phase: Phase,
+    table: TokenTable,
+    *,
+    seq: int,
+    progress: float,
+    learning_rate: float,
+    memory_bytes: int,
+) -> StepFigures:
+    """Take one step. `progress` is the share of the phase done, for the boosts.
+
+    relevance: rows of `relevance_negatives` + 1 consecutive conversations per group, or None.
+    Raises RunError, weights untouched, if the loss or a gradient is not finite.
+    """
+    device = model.embedding.weight.device
+    tokens, segments, is_target, response_index = _on(device, batch)
+    horizons = (1, *(model.config.mtp_horizons if phase.mtp_weight else ()))
+    targets, weights = {}, {}
+    for k in horizons:
+        targets[k], same = horizon_targets(tokens, segments, seq, k)
+        weights[k] = target_weights(
+            targets[k],
+            same & is_target[:, k : k + seq],
+            table.is_word,
+            annealed(phase.word_boost, phase.boost_anneal, progress),
+            None if response_index is None else response_index[:, k : k + seq],
+            annealed(phase.response_boost, phase.boost_anneal, progress),
+            phase.response_boost_tokens,
+        )
+    totals = {k: float(weights[k].sum()) or 1.0 for k in horizons}
+    shares = {k: 1.0 if k == 1 else phase.mtp_weight / (len(horizons) - 1) for k in horizons}
+
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.zero_grad()
+    loss = 0.0
+    nats, counts = dict.fromkeys(horizons, 0.0), dict.fromkeys(horizons, 0)
+    byte_nats, n_bytes = 0.0, 0
+    rows = micro_batch_rows(model, seq, len(tokens), memory_bytes)
+    for start in range(0, len(tokens), rows):
+        part = slice(start, start + rows)
+        with autocast(device):
+            inputs = segments[part, :seq]
+            states = model(tokens[part, :seq], attention_segments(inputs))
+            micro_loss = states.new_zeros(())
+            for k in horizons:
+                kept = weights[k][part].flatten().nonzero()[:, 0]
+                if not len(kept):
+                    continue
+                wanted = targets[k][part].flatten()[kept]
+                hidden = model.head_input(states.flatten(0, 1)[kept], k)
+                weighted, nll = linear_cross_entropy(
+                    hidden, model.embedding.weight, wanted, weights[k][part].flatten()[kept]
+                )
+                micro_loss = micro_loss + weighted * (shares[k] / totals[k])
+                nats[k] += float(nll.sum())
+                counts[k] += len(kept)
+                if k == 1:
+                    lengths = table.byte_lengths[wanted]
+                    byte_nats += float(nll[lengths > 0].sum())
+                    n_bytes += int(lengths.sum())
+        if micro_loss.requires_grad:
+            micro_loss.backward()
+        loss += float(micro_loss.detach())
+
+    contrast = None
+    if relevance is not None:
+        with autocast(device):
+            contrast = relevance_objective(model, relevance, phase.relevance_negatives)
+        (phase.relevance_weight * contrast).backward()
+        loss += phase.relevance_weight * float(contrast.detach())
+
+    grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), phase.max_grad_norm))
+    if not math.isfinite(loss) or not math.isfinite(grad_norm):
+        raise RunError(f"the loss is {loss} and the gradient norm {grad_norm}: not finite")
+    optimizer.step()
+    return StepFigures(
+        loss=loss,
+        nll=nats[1] / max(1, counts[1]),
+        bits_per_byte=bits(byte_nats) / max(1, n_bytes),
+        grad_norm=grad_norm,
+        horizon_nll={k: nats[k] / max(1, counts[k]) for k in horizons[1:]},
+        relevance=None if contrast is None else float(contrast.detach()),
+    )
+
+
+def relevance_objective(model: Transformer, batch: Batch, negatives: int) -> Tensor:
+    """`relevance_loss` of a batch of rows in groups: true prompt first, then the others."""
+    device = model.embedding.weight.device
+    tokens, segments, _, response_index = _on(device, batch)
+    assert response_index is not None
+    states = model(tokens[:, :-1], segments[:, :-1])
+    is_response = response_index[:, 1:] > 0
+    kept = is_response.flatten().nonzero()[:, 0]
+    hidden = model.head_input(states.flatten(0, 1)[kept])
+    nll = states.new_zeros(is_response.numel(), dtype=torch.float32)
+    nll = nll.index_copy(
+        0, kept, token_nll(hidden, model.embedding.weight, tokens[:, 1:].flatten()[kept])
+    )
+    scores = response_log_likelihood(nll.view_as(is_response), is_response)
+    return relevance_loss(scores.view(-1, negatives + 1))
+
+
+@torch.no_grad()
+def validation_figures(
+    model: Transformer, batches: list[Batch], seq: int, table: TokenTable
+) -> tuple[float, float]:
+    """Mean nll in nats per target, and bits per byte (<eos> and other controls left out)."""
+    device = model.embedding.weight.device
+    nats = byte_nats = 0.0
+    count = n_bytes = 0
+    for batch in batches:
+        tokens, segments, _, response_index = _on(device, batch)
+        targets, kept = horizon_targets(tokens, segments, seq, 1)
+        kept &= segments[:, :seq] >= 0
+        if response_index is not None:
+            kept &= response_index[:, 1 : seq + 1] > 0
+        with autocast(device):
+            states = model(tokens[:, :seq], attention_segments(segments[:, :seq]))
+            wanted = targets[kept]
+            nll = token_nll(model.head_input(states[kept]), model.embedding.weight, wanted)
+        lengths = table.byte_lengths[wanted]
+        nats, count = nats + float(nll.sum()), count + len(wanted)
+        byte_nats += float(nll[lengths > 0].sum())
+        n_bytes += int(lengths.sum())
+    return nats / max(1, count), bits(byte_nats) / max(1, n_bytes)
