@@ -16,7 +16,6 @@ from tinymemorylm.config import ModelConfig, Recipe, load_recipe, preset
 from tinymemorylm.errors import InputError, RunError
 
 Weights = Literal["pretrain", "model"]
-Sources = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 def print_json(value: Any) -> None:
@@ -120,6 +119,45 @@ class TokenizerTrain:
         log(f"wrote {self.out}: {tokenizer.vocab_size:,} tokens, {words:,} of them words")
         if bad.count:
             log(f"skipped {bad.count} bad pieces of input, for example {bad.examples[0]}")
+
+
+@dataclass(frozen=True)
+class TokenizerInspect:
+    """How a text splits: its tokens, bytes per token, and how much of it whole words cover.
+
+    Example: tmlm tokenizer inspect --tokenizer tokenizer.json --text "The cat sat."
+    """
+
+    tokenizer: Path
+    """A tokenizer.json, or a model directory."""
+    text: str
+    """The text to split."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        from tinymemorylm.tokenizer import Tokenizer
+
+        path = self.tokenizer / "tokenizer.json" if self.tokenizer.is_dir() else self.tokenizer
+        tokenizer = Tokenizer.load(path)
+        ids = tokenizer.encode(self.text)
+        n_bytes = len(self.text.encode())
+        in_words = sum(len(tokenizer.token_bytes(i)) for i in ids if tokenizer.classes[i] == 2)
+        report = {
+            "tokens": [tokenizer.decode([i]) for i in ids],
+            "token_ids": ids,
+            "bytes": n_bytes,
+            "bytes_per_token": round(n_bytes / max(1, len(ids)), 4),
+            "share_of_bytes_in_words": round(in_words / max(1, n_bytes), 4),
+        }
+        if self.json:
+            print_json(report)
+            return
+        print("|".join(report["tokens"]))
+        print(
+            f"{len(ids)} tokens, {report['bytes_per_token']:.2f} bytes per token, "
+            f"{report['share_of_bytes_in_words']:.0%} of the bytes in whole words"
+        )
 
 
 @dataclass(frozen=True)
@@ -249,7 +287,7 @@ class Generate:
     def run(self) -> None:
         from tinymemorylm.decoding.reference import generate
         from tinymemorylm.decoding.sampling import Sampling
-        from tinymemorylm.model_directory import load_for_use
+        from tinymemorylm.model_directory import load_model, read_log_boost
         from tinymemorylm.tokenizer import Message
 
         sampling = Sampling(
@@ -260,8 +298,7 @@ class Generate:
             self.repetition_penalty,
             self.seed,
         )
-        weights = self.weights or (None if self.chat else None)
-        model, tokenizer, log_boost = load_for_use(self.model, weights, self.device)
+        model, tokenizer = load_model(self.model, self.weights, self.device)
         if self.chat:
             ids = tokenizer.encode_chat([Message("user", self.prompt)], add_generation_prompt=True)
         else:
@@ -273,7 +310,7 @@ class Generate:
             sampling,
             max_new_tokens=self.max_new_tokens,
             stop=self.stop,
-            log_boost=log_boost,
+            log_boost=read_log_boost(self.model, tokenizer, self.weights),
         )
         if self.json:
             values = asdict(done)
@@ -292,7 +329,7 @@ Verb = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[
         Annotated[TokenizerTrain, tyro.conf.subcommand("train")]
-        | Annotated[None, tyro.conf.subcommand("none")],
+        | Annotated[TokenizerInspect, tyro.conf.subcommand("inspect")],
         tyro.conf.subcommand("tokenizer", description="Build word/character tokenizers."),
     ]
 )
@@ -309,7 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
             "args": arguments,
             "prog": "tmlm",
             "description": "Train, measure and run language models of under a million parameters.",
-            "config": (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)[:1],
+            "config": (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
         }
         if arguments and arguments[0] in WITH_OVERRIDES:
             verb, rest = tyro.cli(Verb, return_unknown_args=True, **settings)  # type: ignore

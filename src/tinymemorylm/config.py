@@ -241,16 +241,30 @@ def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "value"
-        raise InputError(f"{where}: {name}: {first['msg']}, got {first['input']!r}") from None
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":  # our own checks, which name the value themselves
+            raise InputError(f"{where}: {first['ctx']['error']}") from None
+        raise InputError(f"{where}: {name}: {first['msg']}, not {first['input']!r}") from None
+
+
+def shipped_recipe(name: str) -> Path:
+    """Where recipe `name` of the project lies: in the package, or in its source tree."""
+    package = Path(__file__).parent
+    installed = package / "recipes" / f"{name}.toml"
+    return installed if installed.exists() else package.parents[1] / "recipes" / f"{name}.toml"
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Raises InputError for a missing file, bad TOML or a bad field."""
+    """Read a recipe: a TOML file, or the name of one of the project's own.
+
+    Raises InputError for a missing file, bad TOML or a bad field.
+    """
+    file = path if path.suffix == ".toml" else shipped_recipe(path.name)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no recipe at {path}; the project's own are in recipes/") from None
+        own = ", ".join(sorted(p.stem for p in shipped_recipe("x").parent.glob("*.toml")))
+        raise InputError(f"no recipe {path}; name a TOML file or one of: {own}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    return from_mapping(Recipe, {"name": path.stem, **values}, str(path))
+    return from_mapping(Recipe, {"name": file.stem, **values}, str(path))

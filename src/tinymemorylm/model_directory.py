@@ -6,6 +6,7 @@ other; and the way such a directory is written.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,12 @@ def write_config(folder: Path, config: ModelConfig, details: dict[str, Any]) -> 
     )
 
 
+def read_architecture(folder: Path) -> ModelConfig:
+    """The architecture in the directory's config.json."""
+    values = read_config(folder).get("architecture", {})
+    return from_mapping(ModelConfig, values, str(folder / "config.json"))
+
+
 def load_model(
     folder: Path, weights: Weights | None = None, device: str = "cpu"
 ) -> tuple[Transformer, Tokenizer]:
@@ -72,16 +79,11 @@ def load_model(
 
     Raises InputError if a file is missing or damaged, or weights and tokenizer don't match.
     """
-    values = read_config(folder)
-    config: ModelConfig = from_mapping(
-        ModelConfig, values.get("architecture", {}), str(folder / "config.json")
-    )
+    config = read_architecture(folder)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    if tokenizer.sha256 != values.get("tokenizer_sha256"):
+    if tokenizer.sha256 != read_config(folder).get("tokenizer_sha256"):
         raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer this model was made with")
-    if weights is None:
-        weights = "model" if (folder / "model.pt").exists() else "pretrain"
-    path = folder / f"{weights}.pt"
+    path = folder / f"{weights or default_weights(folder)}.pt"
     content = load_tensors(path)
     if content.get("tokenizer_sha256") != tokenizer.sha256:
         raise InputError(f"{path} was trained with another tokenizer than {folder}/tokenizer.json")
@@ -92,3 +94,18 @@ def load_model(
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not fit config.json: {reason[:300]}") from None
     return model.to(device).eval(), tokenizer
+
+
+def default_weights(folder: Path) -> Weights:
+    """The tuned weights if the directory has them."""
+    return "model" if (folder / "model.pt").exists() else "pretrain"
+
+
+def read_log_boost(
+    folder: Path, tokenizer: Tokenizer, weights: Weights | None = None
+) -> torch.Tensor | None:
+    """What to subtract from the logits, (vocab_size,), if the weights need an adjustment."""
+    boost = read_config(folder)["logit_adjustment"].get(weights or default_weights(folder))
+    if boost is None:
+        return None
+    return torch.from_numpy(tokenizer.classes == 2).float() * math.log(boost)

@@ -5,6 +5,7 @@ In: documents and a vocabulary size, or a tokenizer.json. Out: ids, text, and fa
 
 import hashlib
 import heapq
+import itertools
 import json
 import re
 from collections import Counter
@@ -49,6 +50,7 @@ PRE_TOKEN_PATTERN = (
 # newline into a non-space, and the one look-ahead only asks what follows a run of whitespace.
 _SAFE_CUT = re.compile(r"(?<=\S)(?= )|(?<=\n)(?=\S)")
 _PIECE_CHARACTERS = 1 << 14
+_CHARACTER_PREFIX = re.compile(rb"[\xc2-\xf4][\x80-\xbf]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,6 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise InputError(f"unknown role {self.role!r}: use system, user or assistant")
-
-
-# ---------------------------------------------------------------- choosing the vocabulary
 
 
 def pieces(text: str, size: int = _PIECE_CHARACTERS) -> Iterator[str]:
@@ -82,7 +81,7 @@ def count_pre_tokens(documents: Iterable[str]) -> Counter[str]:
     for document in documents:
         for piece in pieces(document):
             chunks.update(_SAFE_CUT.split(piece))
-    split = _split()
+    split = pre_tokenizers.Split(tokenizers.Regex(PRE_TOKEN_PATTERN), "isolated")
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():
         for pre_token, _ in split.pre_tokenize_str(chunk):
@@ -90,9 +89,8 @@ def count_pre_tokens(documents: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def _prefixes(character: str) -> list[bytes]:
+def _prefixes(spelled: bytes) -> list[bytes]:
     """The UTF-8 prefixes of two bytes and more: what must be merged to make the character."""
-    spelled = character.encode()
     return [spelled[:end] for end in range(2, len(spelled) + 1)]
 
 
@@ -119,23 +117,20 @@ class VocabularySearch:
         self.words, self.gains = list(row_of), gains[kept]
         self.occurrences: Counter[bytes] = Counter()
         self._inside: dict[bytes, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
-        inside: dict[bytes, dict[int, int]] = {}
+        inside: dict[bytes, Counter[int]] = {}
         for word in (w for w in words if not w.isascii()):
             for character, times in Counter(word).items():
-                for prefix in _prefixes(character):
+                for prefix in _prefixes(character.encode()):
                     self.occurrences[prefix] += times * counts[word]
-                    rows = inside.setdefault(prefix, {})
-                    if (row := row_of.get(word)) is not None:
-                        rows[row] = rows.get(row, 0) + times * counts[word]
+                    rows = inside.setdefault(prefix, Counter())
+                    if word in row_of:
+                        rows[row_of[word]] += times * counts[word]
         for prefix, rows in inside.items():
             keys, values = (np.fromiter(v, np.int64, len(rows)) for v in (rows, rows.values()))
             self._inside[prefix] = keys, values
         self.capacity = len({spelled[word] for word in words} | set(inside))
         # Parents first: no prefix occurs more often than the one it extends.
         self.order = sorted(inside, key=lambda p: (-self.occurrences[p], len(p), p))
-        self._children: dict[bytes, list[bytes]] = {}
-        for prefix in self.order:
-            self._children.setdefault(prefix[:-1], []).append(prefix)
         self.chosen: set[bytes] = set()
         self.saved, self._last_place = self._saving(self.gains, self.chosen)
 
@@ -158,13 +153,12 @@ class VocabularySearch:
         return [self.words[row] for row in ranked], [p for p in self.order if p in self.chosen]
 
     def _saving(self, gains: npt.NDArray[np.int64], chosen: set[bytes]) -> tuple[int, int]:
-        """Tokens saved, against all bytes, by the prefixes and the best words in what room they
-        leave; and what the last of those words saves."""
+        """Tokens saved by the prefixes and the best words in the room left; the last word's."""
         room, by_prefixes = self.slots - len(chosen), sum(self.occurrences[p] for p in chosen)
-        if room <= 0:
-            return (by_prefixes if room == 0 else -1), 0
-        if room >= len(gains):
-            return by_prefixes + int(gains.sum()), 0
+        if room < 0:
+            return -1, 0
+        if room == 0 or room >= len(gains):
+            return by_prefixes + int(gains.sum()) * (room > 0), 0
         best = np.partition(gains, len(gains) - room)[-room:]
         return by_prefixes + int(best.sum()), int(best[0])
 
@@ -181,12 +175,10 @@ class VocabularySearch:
         self.saved, self._last_place = self._saving(self.gains, self.chosen)
 
     def _move(self, prefix: bytes) -> set[bytes]:
-        """What to toggle to add a prefix, with those it extends, or to drop one that none extends."""
+        """The prefixes to toggle to add one with those it extends, or to drop an unextended one."""
         if prefix not in self.chosen:
-            chain = {prefix[:end] for end in range(2, len(prefix) + 1)}
-            return chain - self.chosen
-        extended = any(p in self.chosen for p in self._children.get(prefix, ()))
-        return set() if extended else {prefix}
+            return set(_prefixes(prefix)) - self.chosen
+        return set() if any(p[:-1] == prefix for p in self.chosen) else {prefix}
 
     def _change(self, prefix: bytes) -> int:
         """How many tokens fewer the corpus takes after the move."""
@@ -222,33 +214,25 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = DEFAULT_VOCAB_SI
     Deterministic: the order of documents does not matter and ties go to the lower code points.
     Raises InputError when `vocab_size` is below 262 or the text too small to fill it.
     """
-    if vocab_size < MIN_VOCAB_SIZE:
+    free = vocab_size - MIN_VOCAB_SIZE
+    if free < 0:
+        fewest = f"{MIN_VOCAB_SIZE}, the control tokens and the bytes"
+        raise InputError(f"vocabulary size {vocab_size} is too small: give at least {fewest}")
+    search = VocabularySearch(count_pre_tokens(documents), free)
+    if search.capacity < free:
         raise InputError(
-            f"vocabulary size {vocab_size} is too small: the control tokens and the 256 bytes "
-            f"alone take {MIN_VOCAB_SIZE}"
-        )
-    search = VocabularySearch(count_pre_tokens(documents), vocab_size - MIN_VOCAB_SIZE)
-    if search.capacity < search.slots:
-        possible = MIN_VOCAB_SIZE + search.capacity
-        raise InputError(
-            f"the text is too small for {vocab_size} tokens: only {possible} could be made; "
-            f"give more text or --vocab-size {possible}"
+            f"the text is too small for {vocab_size} tokens: it fills {search.capacity} of {free} "
+            f"entries; give more text or --vocab-size {MIN_VOCAB_SIZE + search.capacity}"
         )
     search.run()
-    words, prefixes = search.result()
-    return Tokenizer(_document(words, prefixes))
-
-
-# ---------------------------------------------------------------- the file
+    return Tokenizer(_document(*search.result()))
 
 
 def _byte_symbols() -> list[str]:
     """GPT-2's printable stand-in for each byte, as `ByteLevel` writes them."""
-    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    symbols = {byte: chr(byte) for byte in kept}
-    others = (byte for byte in range(256) if byte not in symbols)
-    symbols.update({byte: chr(256 + n) for n, byte in enumerate(others)})
-    return [symbols[byte] for byte in range(256)]
+    kept = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    stand_ins = itertools.count(256)
+    return [chr(byte if byte in kept else next(stand_ins)) for byte in range(256)]
 
 
 _SYMBOLS = _byte_symbols()
@@ -259,56 +243,30 @@ def _symbols(spelled: bytes) -> str:
     return "".join(_SYMBOLS[byte] for byte in spelled)
 
 
-def _split() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Split(tokenizers.Regex(PRE_TOKEN_PATTERN), "isolated")
-
-
-def _added_token(id: int, content: str) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": id, "content": content, **plain, "special": True}
-
-
 def _frame() -> dict[str, Any]:
     """Everything in tokenizer.json but the vocabulary and the merges."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
-    byte_level["use_regex"] = False
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    named = [{"id": id, "content": name} for id, name in enumerate(SPECIAL_TOKENS)]
+    pattern = {"Regex": PRE_TOKEN_PATTERN}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    options = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    byte_level = {"type": "ByteLevel", **options}
     bos = {"SpecialToken": {"id": "<bos>", "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    names = {"<bos>": {"id": "<bos>", "ids": [1], "tokens": ["<bos>"]}}
+    add_bos = {"single": [bos, first], "pair": [bos, first, second], "special_tokens": names}
+    unset = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+    model = {"type": "BPE", **dict.fromkeys(unset), "fuse_unk": False, "byte_fallback": False}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added_token(id, name) for id, name in enumerate(SPECIAL_TOKENS)],
+        "added_tokens": [{**token, **plain, "special": True} for token in named],
         "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": PRE_TOKEN_PATTERN},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                byte_level,
-            ],
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [bos, first],
-            "pair": [bos, first, second],
-            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [1], "tokens": ["<bos>"]}},
-        },
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": {"type": "TemplateProcessing", **add_bos},
         "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": True,
-        },
+        "model": {**model, "ignore_merges": True},
     }
 
 
@@ -321,46 +279,48 @@ def _document(words: list[str], prefixes: list[bytes]) -> str:
     return json.dumps(frame, ensure_ascii=False, indent=1) + "\n"
 
 
-def _check(document: str) -> dict[str, Any]:
-    """The parsed file. Raises ValueError, saying what differs, if it is not one of ours."""
-    frame = json.loads(document)
-    if not isinstance(frame, dict) or not isinstance(frame.get("model"), dict):
+def _parse(document: str) -> tuple[dict[str, int], list[bytes]]:
+    """Vocabulary and merged prefixes. Raises ValueError, saying what differs, for other files."""
+    content = json.loads(document)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError("it has no model")
-    vocab, merges = frame["model"].pop("vocab", None), frame["model"].pop("merges", None)
-    for key, value in _frame().items():
-        if frame.get(key) != value:
-            raise ValueError(f"its {key} is another kind of tokenizer's")
+    vocab, merges = content["model"].pop("vocab", {}), content["model"].pop("merges", [])
+    if other := [key for key, value in _frame().items() if content.get(key) != value]:
+        raise ValueError(f"its {other[0]} is another kind of tokenizer's")
     if not isinstance(vocab, dict) or list(vocab.values()) != list(range(len(vocab))):
         raise ValueError("its ids are not 0, 1, 2, ... in order")
     if tuple(vocab)[:MIN_VOCAB_SIZE] != (*SPECIAL_TOKENS, *_SYMBOLS):
         raise ValueError("its first ids are not the control tokens and the 256 bytes")
-    if not all(symbol in _BYTES for entry in list(vocab)[MIN_VOCAB_SIZE:] for symbol in entry):
+    if not all(entry and _BYTES.keys() >= set(entry) for entry in list(vocab)[MIN_VOCAB_SIZE:]):
         raise ValueError("its vocabulary holds an entry that is not bytes")
-    frame["model"].update(vocab=vocab, merges=merges)
-    return frame
+    merged: list[bytes] = []
+    for left, right in merges:
+        prefix = bytes(_BYTES[symbol] for symbol in left + right)
+        known = left + right in vocab and (len(left) == 1 or prefix[:-1] in merged)
+        if len(right) != 1 or not known or not _CHARACTER_PREFIX.fullmatch(prefix):
+            raise ValueError(f"its merge {left!r} {right!r} is not of one character's bytes")
+        merged.append(prefix)
+    return vocab, merged
 
 
 class Tokenizer:
     """Text to ids and back. Lossless; control tokens written in a text stay text."""
 
-    def __init__(self, document: str) -> None:
-        """Take the text of a tokenizer.json; `Tokenizer.load` is the way to read a file."""
-        model = _check(document)["model"]
+    def __init__(self, document: str) -> None:  # the text of a tokenizer.json
+        vocab, merged = _parse(document)
         self._document = document
         self._backend = tokenizers.Tokenizer.from_str(document)
         self._backend.encode_special_tokens = True
-        names = list(model["vocab"])
-        self.vocab_size = len(names)
+        self.vocab_size = len(vocab)
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.system_id, self.user_id, self.assistant_id = 3, 4, 5
         self.sha256 = hashlib.sha256(document.encode()).hexdigest()
         n_special = len(SPECIAL_TOKENS)
-        self._bytes = [b""] * n_special
-        self._bytes += [bytes(_BYTES[symbol] for symbol in name) for name in names[n_special:]]
-        self._special_bytes = [name.encode() for name in SPECIAL_TOKENS]
-        merged = [bytes(_BYTES[s] for s in left + right) for left, right in model["merges"]]
-        self._character_ids = {bytes([byte]): n_special + byte for byte in range(256)}
-        self._character_ids |= {m: model["vocab"][_symbols(m)] for m in merged}
+        spelled = [bytes(_BYTES[symbol] for symbol in entry) for entry in list(vocab)[n_special:]]
+        self._bytes = [b""] * n_special + spelled
+        self._shown = [name.encode() for name in SPECIAL_TOKENS] + spelled
+        atoms = [*(bytes([byte]) for byte in range(256)), *merged]
+        self._atom_ids = {atom: vocab[_symbols(atom)] for atom in atoms}
         self.byte_lengths = np.array([len(b) for b in self._bytes], np.uint16)
         self.classes = np.array([_class(b) for b in self._bytes], np.uint8)
 
@@ -369,50 +329,46 @@ class Tokenizer:
         """Read a tokenizer.json. Raises InputError if it is missing, broken or not one of ours."""
         try:
             return cls(Path(path).read_bytes().decode())
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the tokenizer: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"{path} is not a tokenizer of this project ({error}); "
-                "make one with `tmlm tokenizer train`"
+                f"{path}: not a tokenizer of ours ({why}); make one with `tmlm tokenizer train`"
             ) from None
 
     def save(self, path: str | Path) -> None:
         write_text(Path(path), self._document)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without <bos>."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        """The ids of a text, without <bos>. Raises InputError for half of a surrogate pair."""
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on all cores."""
-        batch = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in batch]
+        """`encode` of each text, on all cores: long texts are cut where that changes nothing."""
+        cut = [list(pieces(text)) for text in texts]
+        flat = [piece for parts in cut for piece in parts]
+        try:
+            encoded = iter(self._backend.encode_batch_fast(flat, add_special_tokens=False))
+        except TypeError:  # what tokenizers raises for a string that has no UTF-8
+            raise InputError("the text holds half of a surrogate pair: give it as UTF-8") from None
+        return [[id for _ in parts for id in next(encoded).ids] for parts in cut]
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of the ids; broken UTF-8 becomes U+FFFD, control tokens their names."""
-        n_special = len(SPECIAL_TOKENS)
-        spelled = (
-            self._special_bytes[id] if id < n_special and not skip_special else self._bytes[id]
-            for id in ids
-        )
-        return b"".join(spelled).decode(errors="replace")
+        table = self._bytes if skip_special else self._shown
+        return b"".join(table[id] for id in ids).decode(errors="replace")
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes a token spells; none for a control token."""
         return self._bytes[id]
 
     def spell(self, id: int) -> list[int]:
-        """The bytes and characters the token's text would be without its word entry."""
+        """The ids the token's text would have without its word entry; a control token's own."""
         spelled, ids = self._bytes[id], []
-        if not spelled:
-            return [id]
         while spelled:
-            ends = (e for e in range(min(4, len(spelled)), 0, -1))
-            end = next(e for e in ends if spelled[:e] in self._character_ids)
-            ids.append(self._character_ids[spelled[:end]])
+            end = next(e for e in (4, 3, 2, 1) if spelled[:e] in self._atom_ids)
+            ids.append(self._atom_ids[spelled[:end]])
             spelled = spelled[end:]
-        return ids
+        return ids or [id]
 
     def encode_chat(
         self, messages: Sequence[Message], add_generation_prompt: bool = False
@@ -428,27 +384,17 @@ class Tokenizer:
         """
         ids, response_index = [self.bos_id], [0]
         for message in messages:
-            content = self.encode(message.content)
-            ids.append(SPECIAL_TOKENS.index(f"<|{message.role}|>"))
-            response_index.append(0)
-            if message.role == "assistant":
-                content.append(self.eos_id)
-                response_index += range(1, len(content) + 1)
-            else:
-                response_index += [0] * len(content)
-            ids += content
+            learned = message.role == "assistant"
+            content = self.encode(message.content) + [self.eos_id] * learned
+            ids += [SPECIAL_TOKENS.index(f"<|{message.role}|>"), *content]
+            response_index += [0, *(n * learned for n in range(1, len(content) + 1))]
         return ids, response_index
 
 
 def _class(spelled: bytes) -> int:
     if not spelled:
         return SPECIAL
-    return WORD if len(spelled.decode(errors="replace")) > 1 and _is_text(spelled) else CHARACTER
-
-
-def _is_text(spelled: bytes) -> bool:
     try:
-        spelled.decode()
+        return WORD if len(spelled.decode()) > 1 else CHARACTER
     except UnicodeDecodeError:
-        return False
-    return True
+        return CHARACTER

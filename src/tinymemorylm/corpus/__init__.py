@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_STORYWORLD = re.compile(r"storyworld:([0-9]+):([0-9]+)([A-Za-z]*)")
+_STORYWORLD = re.compile(r"storyworld:([0-9]{1,18}):([0-9]{1,18})([A-Za-z]*)")
 
 
 def parse_storyworld(source: str) -> tuple[int, int] | None:
@@ -50,6 +50,12 @@ def parse_storyworld(source: str) -> tuple[int, int] | None:
     return int(match[1]), size
 
 
+def _check(sources: Sequence[str]) -> None:
+    for source in sources:
+        if parse_storyworld(source) is None:
+            find_files(source)
+
+
 def read_documents(
     sources: Sequence[str], *, document_separator: str = DOCUMENT_SEPARATOR, bad: BadInput
 ) -> Iterator[str]:
@@ -58,6 +64,7 @@ def read_documents(
     Raises InputError for a malformed source or a missing path before anything is read, and for bad
     input unless `bad` skips it.
     """
+    _check(sources)
     for source in sources:
         world = parse_storyworld(source)
         if world is None:
@@ -70,6 +77,7 @@ def read_documents(
 
 def read_conversations(sources: Sequence[str], *, bad: BadInput) -> Iterator[list[Message]]:
     """The conversations of all sources, in the order given. Raises InputError as above."""
+    _check(sources)
     for source in sources:
         world = parse_storyworld(source)
         if world is None:
@@ -89,7 +97,7 @@ def total_bytes_hint(sources: Sequence[str]) -> int | None:
             total += world[1]
             continue
         for file in find_files(source):
-            if file.suffix in COMPRESSIONS or file_format(file) == ".parquet":
+            if file.suffix.lower() in COMPRESSIONS or file_format(file) == ".parquet":
                 return None
             total += file.stat().st_size
     return total

@@ -4,14 +4,21 @@ In: a file, a folder or a glob of .jsonl. Out: lists of messages; faults go to a
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tinymemorylm.corpus.bad_input import BadInput
-from tinymemorylm.corpus.local import file_format, find_files, read_objects, text_fault
+from tinymemorylm.corpus.local import (
+    file_format,
+    find_files,
+    read_objects,
+    reporting_faults,
+    text_fault,
+)
 from tinymemorylm.errors import InputError
 from tinymemorylm.tokenizer import Message
 
-Turn = tuple[Any, Any]
+Turn = tuple[str, Any]  # role and content, the content still unchecked
 
 
 def read_chat(path: str, *, bad: BadInput) -> Iterator[list[Message]]:
@@ -23,26 +30,21 @@ def read_chat(path: str, *, bad: BadInput) -> Iterator[list[Message]]:
         if file_format(file) != ".jsonl":
             bad.report(str(file), "unknown suffix: conversations are .jsonl (or .gz, .xz, .zst)")
             continue
-        faults, found = bad.count, False
-        for where, value in read_objects(file, bad):
-            try:
-                conversation = _conversation(value)
-            except InputError as error:
-                bad.report(where, str(error))
-            else:
-                found = True
-                yield conversation
-        if not found and bad.count == faults:
-            bad.report(str(file), "empty file: it holds no conversation")
+        yield from reporting_faults(file, _conversations(file, bad), bad)
 
 
-def _conversation(value: dict[str, Any]) -> list[Message]:
-    messages = [_message(role, content) for role, content in _turns(value)]
-    check_turns(messages)
-    return messages
+def _conversations(file: Path, bad: BadInput) -> Iterator[list[Message]]:
+    for where, value in read_objects(file, bad):
+        try:
+            messages = [_message(role, content) for role, content in _turns(value)]
+            _check_order(messages)
+        except InputError as error:
+            bad.report(where, str(error))
+        else:
+            yield messages
 
 
-def check_turns(messages: Sequence[Message]) -> None:
+def _check_order(messages: Sequence[Message]) -> None:
     """Raises InputError unless there is an assistant turn, and a user turn before the first."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
@@ -83,7 +85,7 @@ def _alpaca_prompt(value: dict[str, Any]) -> Any:
 
 def _message(role: str, content: Any) -> Message:
     if fault := text_fault(content):
-        raise InputError(f"the content of a {role} turn {fault}")
+        raise InputError(f"the {role} turn's content {fault}")
     if not content.strip():
-        raise InputError(f"the content of a {role} turn is empty")
+        raise InputError(f"the {role} turn's content is empty")
     return Message(role, content)

@@ -9,9 +9,8 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from tinymemorylm.corpus.bad_input import BadInput
 from tinymemorylm.errors import InputError
@@ -19,12 +18,18 @@ from tinymemorylm.errors import InputError
 DOCUMENT_SEPARATOR = "<|endoftext|>"
 COMPRESSIONS = (".gz", ".xz", ".zst")
 FORMATS = (".txt", ".jsonl", ".parquet")
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
+_PARQUET_ROWS = 1024
+T = TypeVar("T")
+
+
+class UnreadableError(Exception):
+    """A file's bytes give out; its arguments are where ("file:line") and why."""
 
 
 def file_format(path: Path) -> str | None:
     """The suffix that says how to read the file, less its compression; None if unknown."""
-    suffixes = path.suffixes
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         inner = suffixes[-2] if len(suffixes) > 1 else ""
         return inner if inner in (".txt", ".jsonl") else None
@@ -42,7 +47,8 @@ def find_files(path: str, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     elif place.exists():
         found = [place]
     elif glob.has_magic(path):
-        matches = (Path(match) for match in glob.glob(str(place), recursive=True))
+        # Unlike Path.glob, this leaves hidden files out.
+        matches = (Path(match) for match in glob.glob(str(place), recursive=True))  # noqa: PTH207
         found = [f for m in matches for f in (_in_folder(m, formats) if m.is_dir() else [m])]
     else:
         raise InputError(f"{path}: no such file or folder")
@@ -85,42 +91,32 @@ def _documents(file: Path, separator: str, bad: BadInput) -> Iterator[str]:
         case _:
             bad.report(str(file), f"unknown suffix: use {', '.join(FORMATS)} (or .gz, .xz, .zst)")
             return
-    yield from _unless_empty(file, documents, bad)
+    yield from reporting_faults(file, (d for d in documents if d and not d.isspace()), bad)
 
 
-def _unless_empty(file: Path, documents: Iterable[str], bad: BadInput) -> Iterator[str]:
-    faults, found = bad.count, False
-    for document in documents:
-        if document and not document.isspace():
-            found = True
-            yield document
-    if not found and bad.count == faults:
-        bad.report(str(file), "empty file: it holds no text")
+def reporting_faults(file: Path, found: Iterable[T], bad: BadInput) -> Iterator[T]:
+    """Pass on what is found in a file; report it if that is nothing, or if its bytes give out."""
+    faults, empty = bad.count, True
+    try:
+        for item in found:
+            empty = False
+            yield item
+    except UnreadableError as error:
+        bad.report(*error.args)
+    if empty and bad.count == faults:
+        bad.report(str(file), "empty file: nothing to read in it")
 
 
 # ---------------------------------------------------------------- bytes and lines
 
 
-class _Corrupt(Exception):
-    pass
-
-
-@contextmanager
-def _corruption_named() -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        raise _Corrupt(f"corrupt compressed data: {error}") from None
-    except OSError as error:
-        raise _Corrupt(f"cannot be read: {error.strerror}") from None
-
-
 def _blocks(path: Path) -> Iterator[bytes]:
-    if path.suffix == ".zst":
+    compression = path.suffix.lower()
+    if compression == ".zst":
         yield from _zstd_blocks(path)
         return
     openers = {".gz": gzip.open, ".xz": lzma.open}
-    with cast(BinaryIO, openers.get(path.suffix, open)(path, "rb")) as file:
+    with cast(BinaryIO, openers.get(compression, open)(path, "rb")) as file:
         while block := file.read(_BLOCK_BYTES):
             yield block
 
@@ -164,21 +160,22 @@ def _raw_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def read_lines(path: Path, bad: BadInput) -> Iterator[tuple[int, str]]:
     """Numbered lines of a text file, newlines kept, a byte order mark at its beginning dropped.
 
-    A line that is not UTF-8 is reported and left out; data that cannot be read is reported and
-    ends the file.
+    A line that is not UTF-8 is reported and left out. Raises UnreadableError when the file cannot
+    be opened or its compressed data is corrupt.
     """
     number = 0
     try:
-        with _corruption_named():
-            for number, raw in enumerate(_raw_lines(_blocks(path)), start=1):
-                try:
-                    line = raw.decode()
-                except UnicodeDecodeError as error:
-                    bad.report(f"{path}:{number}", f"not UTF-8 at byte {error.start} of the line")
-                    continue
-                yield number, line.removeprefix("\ufeff") if number == 1 else line
-    except _Corrupt as error:
-        bad.report(f"{path}:{number + 1}", str(error))
+        for number, raw in enumerate(_raw_lines(_blocks(path)), start=1):
+            try:
+                line = raw.decode()
+            except UnicodeDecodeError as error:
+                bad.report(f"{path}:{number}", f"not UTF-8 at byte {error.start + 1} of the line")
+                continue
+            yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableError(f"{path}:{number + 1}", f"corrupt compressed data: {error}") from None
+    except OSError as error:
+        raise UnreadableError(f"{path}:{number + 1}", f"cannot be read: {error.strerror}") from None
 
 
 # ---------------------------------------------------------------- text
@@ -216,6 +213,9 @@ def read_objects(path: Path, bad: BadInput) -> Iterator[tuple[str, dict[str, Any
         where = f"{path}:{number}"
         try:
             value = json.loads(line)
+        except json.JSONDecodeError as error:
+            bad.report(where, f"not a line of JSON: {error.msg} at column {error.colno}")
+            continue
         except (ValueError, RecursionError) as error:
             bad.report(where, f"not a line of JSON: {error}")
             continue
@@ -258,11 +258,12 @@ def _parquet_texts(path: Path, bad: BadInput) -> Iterator[str]:
             if "text" not in file.schema_arrow.names:
                 bad.report(str(path), 'it has no "text" column')
                 return
-            for batch in file.iter_batches(columns=["text"]):
-                for row, text in enumerate(batch.column(0).to_pylist(), start=row + 1):
-                    if fault := text_fault(text):
-                        bad.report(f"{path}:{row}", f'"text" {fault}')
-                    else:
-                        yield text
+            batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=["text"])
+            texts = (text for batch in batches for text in batch.column(0).to_pylist())
+            for row, text in enumerate(texts, start=1):
+                if fault := text_fault(text):
+                    bad.report(f"{path}:{row}", f'"text" {fault}')
+                else:
+                    yield text
     except (pa.ArrowException, OSError) as error:
-        bad.report(f"{path}:{row + 1}", f"corrupt Parquet data: {error}")
+        raise UnreadableError(f"{path}:{row + 1}", f"corrupt Parquet data: {error}") from None

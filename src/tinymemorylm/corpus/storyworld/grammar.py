@@ -7,6 +7,7 @@ The language, inside a rule (one alternative a line, all equally likely):
     [a|b|c]          one of these, nestable
     {thing}          a word from the list `thing`: chosen at the first mention, kept afterwards
     {thing2} {thingA}  other words of the list `thing`, all different; {A} {B} are names
+    {*thing}         another word of the list, not kept
     {thing.place}    a field of the chosen entry, itself in this language, kept afterwards
     {a thing} {^thing}  with "a" or "an"; with a capital
     <rule> <rule A B>  a rule; in it @ stands for A and & for B
@@ -23,7 +24,8 @@ from tinymemorylm.corpus.storyworld.choices import Choices
 
 PARAGRAPH, TURN = "\n", "\n\n"
 _TOKEN = re.compile(r"[\[\]|]|\{[^}]*\}|<[^>]*>|[^\[\]|{}<>]+")
-_SLOT = re.compile(r"\{(a |an )?(\^)?(\w+)(?:\.(\w+))?\}")
+_SLOT = re.compile(r"\{(a )?(\^)?(\*?\w+)(?:\.(\w+))?\}")
+_VOWEL = re.compile("[aeiou]|honest|hour", re.IGNORECASE)
 _RULE = re.compile(r"<(\w+)(!)?(?: (\w+))?(?: (\w+))?>")
 
 
@@ -52,9 +54,13 @@ class Slot:
     article: bool
     capital: bool
 
+    @property
+    def kept(self) -> bool:
+        return self.key[0] != "*"
+
     def styled(self, text: str) -> str:
         if self.article:
-            text = ("an " if text[0] in "aeiouAEIOU" else "a ") + text
+            text = ("an " if _VOWEL.match(text) else "a ") + text
         return text[0].upper() + text[1:] if self.capital else text
 
 
@@ -104,7 +110,7 @@ def _parse_options(tokens: list[str], at: int) -> tuple[list[Sequence], int]:
 def _parse_token(token: str) -> Node:
     if match := _SLOT.fullmatch(token):
         article, capital, owner, name = match.groups()
-        category = owner.rstrip("0123456789ABCD") or "name"
+        category = owner.strip("*0123456789ABCD") or "name"
         key = f"{owner}.{name}" if name else owner
         return Slot(key, owner, category, name, bool(article), bool(capital))
     if match := _RULE.fullmatch(token):
@@ -182,6 +188,8 @@ class Telling:
         if entry is None:  # "a girl named {A}" chooses the name before it is written
             options = self.grammar.lists[slot.category]
             entry = options[self._index(len(options), slot.category, fresh=True)]
+            if not slot.kept:
+                return entry.text
             self.entries[slot.owner] = entry
             self.memory[slot.owner] = entry.text
         if slot.field is None:

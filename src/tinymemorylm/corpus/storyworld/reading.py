@@ -14,15 +14,18 @@ from tinymemorylm.corpus.storyworld.grammar import Entry, Grammar, Node, OneOf, 
 class _Heard:
     """Marks where the text of a slot's field ends; it began at `start`."""
 
-    key: str
+    slot: Slot
     start: int
+
+
+_Pending = tuple[Node | _Heard, "_Pending"] | None  # what is still to match, a linked list
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A partial reading: what is still to match (a linked list), and the teller's state so far."""
+    """A partial reading: what is still to match, and the teller's state so far."""
 
-    pending: "tuple[Node | _Heard, _Pending] | None"
+    pending: _Pending
     at: int
     bits: float
     memory: dict[str, str]
@@ -30,21 +33,10 @@ class _Reading:
     taken: dict[str, tuple[int, ...]]
 
 
-_Pending = tuple[Node | _Heard, "_Pending"] | None
-
-
-def _push(nodes: tuple[Node | _Heard, ...], rest: _Pending) -> _Pending:
-    for node in reversed(nodes):
-        rest = (node, rest)
-    return rest
-
-
 def readings(grammar: Grammar, call: str, text: str) -> list[float]:
     """The bits of each way in which `call` writes `text`."""
     found: list[float] = []
-    options = grammar.alternatives(call)
-    bits = math.log2(len(options))
-    stack = [_Reading(_push(nodes, None), 0, bits, {}, {}, {}) for nodes in options]
+    stack = [_Reading((Rule(call, call, False), None), 0, 0.0, {}, {}, {})]
     while stack:
         reading = stack.pop()
         if reading.pending is None:
@@ -56,7 +48,10 @@ def readings(grammar: Grammar, call: str, text: str) -> list[float]:
             if text.startswith(node, reading.at):
                 stack.append(replace(reading, pending=rest, at=reading.at + len(node)))
         elif isinstance(node, _Heard):
-            memory = reading.memory | {node.key: text[node.start : reading.at]}
+            heard = text[node.start : reading.at]
+            if node.slot.capital:
+                heard = heard[0].lower() + heard[1:]
+            memory = reading.memory | {node.slot.key: heard}
             stack.append(replace(reading, pending=rest, memory=memory))
         elif isinstance(node, OneOf):
             bits = reading.bits + math.log2(len(node.options))
@@ -64,9 +59,20 @@ def readings(grammar: Grammar, call: str, text: str) -> list[float]:
                 stack.append(replace(reading, pending=_push(nodes, rest), bits=bits))
         elif isinstance(node, Rule):
             stack += _rule(grammar, node, reading, rest)
+        elif node.key in reading.memory:
+            said = node.styled(reading.memory[node.key])
+            stack.append(replace(reading, pending=(said, rest)))
+        elif node.owner in reading.entries:
+            stack.append(_field(node, reading, rest))
         else:
             stack += _slot(grammar, node, reading, rest, text)
     return found
+
+
+def _push(nodes: tuple[Node | _Heard, ...], rest: _Pending) -> _Pending:
+    for node in reversed(nodes):
+        rest = (node, rest)
+    return rest
 
 
 def _rule(grammar: Grammar, rule: Rule, reading: _Reading, rest: _Pending) -> list[_Reading]:
@@ -86,38 +92,36 @@ def _rule(grammar: Grammar, rule: Rule, reading: _Reading, rest: _Pending) -> li
     ]
 
 
+def _field(slot: Slot, reading: _Reading, rest: _Pending) -> _Reading:
+    """A field not yet said, of an entry already chosen."""
+    first, *others = reading.entries[slot.owner].fields[slot.field or ""]
+    if slot.capital or slot.article:  # only where the field begins with plain text
+        first = slot.styled(str(first))
+    return replace(reading, pending=_push((first, *others, _Heard(slot, reading.at)), rest))
+
+
 def _slot(
     grammar: Grammar, slot: Slot, reading: _Reading, rest: _Pending, text: str
 ) -> list[_Reading]:
-    known = reading.memory.get(slot.key)
-    if known is not None:
-        return [replace(reading, pending=(slot.styled(known), rest))]
-    if slot.owner not in reading.entries:
-        named = _name(grammar, slot, reading)
-        if slot.field is None:
-            named = [r for r in named if text.startswith(slot.styled(r.memory[slot.key]), r.at)]
-        return [replace(r, pending=(slot, rest)) for r in named]
-    nodes = reading.entries[slot.owner].fields[slot.field or ""]
-    if len(nodes) == 1 and isinstance(nodes[0], str):
-        memory = reading.memory | {slot.key: nodes[0]}
-        return [replace(reading, pending=(slot.styled(nodes[0]), rest), memory=memory)]
-    heard = _Heard(slot.key, reading.at)  # such fields are written as they are, unstyled
-    return [replace(reading, pending=_push((*nodes, heard), rest))]
-
-
-def _name(grammar: Grammar, slot: Slot, reading: _Reading) -> list[_Reading]:
-    """Every choice of the entry that a slot speaks of."""
+    """Every choice of the entry that a slot names, or whose field it says first."""
     options = grammar.lists[slot.category]
     taken = reading.taken.get(slot.category, ())
     bits = reading.bits + math.log2(len(options) - len(taken))
-    return [
-        replace(
-            reading,
-            bits=bits,
-            memory=reading.memory | {slot.owner: entry.text},
-            entries=reading.entries | {slot.owner: entry},
-            taken=reading.taken | {slot.category: (*taken, index)},
+    found: list[_Reading] = []
+    for index, entry in enumerate(options):
+        said = slot.styled(entry.text) if slot.field is None else ""
+        if index in taken or not text.startswith(said, reading.at):
+            continue
+        kept = slot.kept
+        found.append(
+            replace(
+                reading,
+                pending=rest if slot.field is None else (slot, rest),
+                at=reading.at + len(said),
+                bits=bits,
+                memory=reading.memory | {slot.owner: entry.text} if kept else reading.memory,
+                entries=reading.entries | {slot.owner: entry} if kept else reading.entries,
+                taken=reading.taken | {slot.category: (*taken, index)},
+            )
         )
-        for index, entry in enumerate(options)
-        if index not in taken
-    ]
+    return found

@@ -15,9 +15,10 @@ from typing import Any
 
 from .choices import Choices
 
-# A shape lists the parts of a conversation. "first" is a topic that can be followed up, "then"
-# its follow-up, "aside" a topic that cannot, "body" either of the two; "lone" topics are true
-# only while nothing has been told yet ("What is my name?").
+# A shape lists the parts of a conversation. "body" is any topic to talk about; "first" one that
+# has follow-ups and "then" one of those; "told" one whose facts can be asked for again, even
+# after an "aside" that tells nothing, and "recall" that question; "lone" topics are true only
+# while nothing has been told yet ("What is my name?").
 SHAPES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("body",), 46),
     (("lone",), 3),
@@ -30,14 +31,21 @@ SHAPES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("open", "lone"), 1),
     (("open", "body", "close"), 4),
     (("first", "then", "close"), 3),
-    (("first", "aside", "then"), 3),
+    (("told", "aside", "recall"), 3),
     (("open", "first", "then"), 2),
     (("open", "body", "body", "close"), 1),
     (("open", "first", "then", "close"), 2),
-    (("first", "aside", "then", "close"), 1),
+    (("told", "aside", "recall", "close"), 1),
 )
 CASUAL = ((False, 0.88), (True, 0.12))
-KINDS = {"body": ("first", "aside")}
+
+# fmt: off
+NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen", "twenty",
+)
+# fmt: on
 
 Row = dict[str, str]
 Table = tuple[Row, ...]
@@ -50,6 +58,7 @@ class Exchange:
     ask: tuple[tuple[str, ...], ...]
     say: tuple[tuple[str, ...], ...]
     draw: tuple[tuple[str, str], ...]  # (slot, table) pairs, drawn without replacement
+    recall: bool  # a follow-up that still makes sense after talk of something else
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,18 @@ class Topic:
     exchange: Exchange
     then: tuple[Exchange, ...]
 
+    def plays(self, part: str) -> bool:
+        """Whether this topic may take the part `part` of a shape."""
+        match part:
+            case "first":
+                return bool(self.then)
+            case "told":
+                return any(follow.recall for follow in self.then)
+            case "aside":
+                return self.kind == "body" and not self.then
+            case _:
+                return self.kind == part
+
 
 @dataclass(frozen=True)
 class Book:
@@ -70,10 +91,6 @@ class Book:
     topics: tuple[Topic, ...]
     tables: dict[str, Table]
 
-    def of_kind(self, kind: str) -> list[Topic]:
-        """The topics that may play the part `kind` of a conversation."""
-        return [topic for topic in self.topics if topic.kind in KINDS.get(kind, (kind,))]
-
 
 def talk(choices: Choices) -> list[tuple[str, str]]:
     """One conversation of 1 to 4 exchanges, as ("user" | "assistant", content) pairs."""
@@ -81,19 +98,19 @@ def talk(choices: Choices) -> list[tuple[str, str]]:
     casual = choices.weighted(CASUAL)
     turns: list[tuple[str, str]] = []
     left = list(book.topics)
-    told: tuple[Topic, dict[str, Row]] | None = None
+    follow_ups: tuple[Exchange, ...] = ()
+    told: dict[str, Row] = {}
     for part in choices.weighted(SHAPES):
-        if part == "then":
-            assert told is not None
-            topic, slots = told
-            turns += speak(choices, choices.pick(topic.then), slots, book.tables, casual)
+        if part in ("then", "recall"):
+            exchange = choices.pick([f for f in follow_ups if f.recall or part == "then"])
+            turns += speak(choices, exchange, told, book.tables, casual)
             continue
-        topic = choices.weighted([(t, t.weight) for t in book.of_kind(part) if t in left])
+        topic = choices.weighted([(t, t.weight) for t in left if t.plays(part)])
         left.remove(topic)
-        slots = {}
+        slots: dict[str, Row] = {}
         turns += speak(choices, topic.exchange, slots, book.tables, casual)
-        if part == "first":
-            told = topic, slots
+        if part in ("first", "told"):
+            follow_ups, told = topic.then, slots
     return turns
 
 
@@ -119,21 +136,28 @@ def remaining(table: Table, slots: dict[str, Row]) -> list[Row]:
 
 
 def lowered(template: str) -> str:
-    """`template` as typed in haste: no capitals, no final mark; slots keep their spelling."""
-    pieces = re.split(r"(\{.*?\})", template)
-    return "".join(p if p.startswith("{") else p.lower() for p in pieces).rstrip(".?!")
+    """`template` as typed in haste: no capitals but those in slots, and no final mark."""
+    return template.lower().rstrip(".?!")
 
 
 def wordings(template: str) -> tuple[str, ...]:
-    """Every wording of a template: "(Hi|Hello), you" is "Hi, you" and "Hello, you"."""
+    """Every wording of a template: "(Hi|Hello) there" is "Hi there" and "Hello there".
+
+    An empty choice takes the space before it along: "a (good|) joke" is also "a joke".
+    """
     parts = re.split(r"\(([^()]*)\)", template)
-    return tuple("".join(words) for words in product(*(part.split("|") for part in parts)))
+    joined = ("".join(words) for words in product(*(part.split("|") for part in parts)))
+    return tuple(re.sub(r" ([ ,.?!])", r"\1", text) for text in joined)
 
 
 @cache
 def load_book() -> Book:
     """The topics and tables of all `talk*.toml` files, in order of file name."""
-    files = [f for f in resources.files(__package__).iterdir() if f.name.startswith("talk")]
+    files = [
+        f
+        for f in resources.files(__name__.rpartition(".")[0]).iterdir()
+        if f.name.startswith("talk")
+    ]
     files = sorted((f for f in files if f.name.endswith(".toml")), key=lambda f: f.name)
     data = [tomllib.loads(f.read_text(encoding="utf-8")) for f in files]
     tables = number_tables()
@@ -154,7 +178,7 @@ def load_book() -> Book:
 
 def _topic(item: dict[str, Any]) -> Topic:
     then = tuple(_exchange(follow) for follow in item.get("then", ()))
-    kind = item.get("kind", "first" if then else "aside")
+    kind = item.get("kind", "body")
     return Topic(item["name"], kind, item.get("weight", 1.0), _exchange(item), then)
 
 
@@ -163,6 +187,7 @@ def _exchange(item: dict[str, Any]) -> Exchange:
         tuple(wordings(template) for template in item["ask"]),
         tuple(wordings(template) for template in item["say"]),
         tuple(item.get("draw", {}).items()),
+        item.get("recall", False),
     )
 
 
@@ -174,12 +199,6 @@ def rows_of(fields: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
         dict(zip(names, [*row, *upper], strict=True))
         for row, upper in zip(rows, capital, strict=True)
     )
-
-
-NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
 
 
 def number_tables() -> dict[str, Table]:

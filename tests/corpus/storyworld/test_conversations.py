@@ -1,0 +1,55 @@
+"""Conversations about stories: one reading each, turns in order, answers true to the text."""
+
+import itertools
+import math
+import re
+
+import pytest
+from tinymemorylm.corpus.storyworld import Choices, Conversation, conversations, story_conversation
+from tinymemorylm.corpus.storyworld.conversations import LONG_SHARE, chats
+from tinymemorylm.corpus.storyworld.grammar import TURN
+from tinymemorylm.corpus.storyworld.reading import readings
+from tinymemorylm.corpus.storyworld.stories import plots
+
+
+def drawn(n: int) -> list[Conversation]:
+    return [story_conversation(Choices(f"conversation test:{i}")) for i in range(n)]
+
+
+def test_each_conversation_has_exactly_one_reading_with_its_bits():
+    shares = ((chats(), 1 - LONG_SHARE), (plots(), LONG_SHARE))
+    for held in drawn(150):
+        text = TURN.join(content for _, content in held.turns)
+        found = [
+            bits - math.log2(share / len(kinds))
+            for kinds, share in shares
+            for _, grammar in kinds
+            for bits in readings(grammar, "chat", text)
+        ]
+        assert found == [pytest.approx(held.bits)], text
+
+
+def test_turns_alternate_and_are_clean_plain_text():
+    for held in drawn(2000):
+        assert [role for role, _ in held.turns] == ["user", "assistant"] * (len(held.turns) // 2)
+        for _, content in held.turns:
+            assert content.isascii() and content == content.strip() and content
+            assert not re.search(r"  |\n\n| \n|\n |[{}<>\[\]|@&~^*/]| [.,!?]|\.\.", content)
+            assert not re.search(r"\ba [aeiou]|\ban [^aeiouh]", content), content
+            assert not re.search(r"[.!?] [a-z]", content), content
+            assert content.count('"') % 2 == 0
+
+
+def test_a_story_asked_for_uses_every_name_and_thing_asked_for():
+    asked = re.compile(r"story about (.*)\.$")
+    for held in drawn(3000):
+        request = asked.search(held.turns[0][1])
+        if request and len(held.turns) == 2:
+            for name in re.findall(r"[A-Z][a-z]+", request[1]):
+                assert name in held.turns[1][1], held
+
+
+def test_documents_are_independent_draws():
+    some = list(itertools.islice(conversations(2, 10**9), 5))
+    assert some == list(conversations(2, 10_000))[:5]
+    assert some != list(itertools.islice(conversations(3, 10**9), 5))
