@@ -55,7 +55,9 @@ def tiny_recipe() -> Recipe:
             long_sequence_length=128,
             **short,
         ),
-        sft=dataclasses.replace(recipe.sft, tokens=256 * 4, validate_every=2, **short),
+        sft=dataclasses.replace(
+            recipe.sft, tokens=512 * 4, validate_every=2, **{**short, "sequence_length": 128}
+        ),
     )
 
 

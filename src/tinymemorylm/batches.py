@@ -200,6 +200,11 @@ class RelevanceBatches:
         self.chats, self.negatives = chats, negatives
         short = chats.lengths <= chats.seq // 2  # so that any prompt and any response fit
         self.eligible = np.flatnonzero(short)
+        if not len(self.eligible):
+            raise InputError(
+                f"the relevance objective needs conversations of at most {chats.seq // 2} tokens; "
+                "give a longer --sft.sequence-length, or --sft.relevance-weight 0"
+            )
 
     def _exchange(self, number: int) -> tuple[Ids, Ids]:
         """Prompt, up to <|assistant|>, and response, up to its <eos>."""
@@ -224,8 +229,6 @@ class RelevanceBatches:
 
     def batch(self, first: int, groups: int) -> Batch | None:
         """Groups first..first+groups-1 as one batch of rows; None if there are none."""
-        if not len(self.eligible):
-            return None
         found = [self._group(index) for index in range(first, first + groups)]
         rows = [row for group in found if group is not None for row in group]
         if not rows:

@@ -336,7 +336,9 @@ class Tokenizer:
             ) from None
 
     def save(self, path: str | Path) -> None:
+        """Write the file, and beside it the chat template, where Transformers looks for it."""
         write_text(Path(path), self._document)
+        write_text(Path(path).with_name("chat_template.jinja"), CHAT_TEMPLATE)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without <bos>. Raises InputError for half of a surrogate pair."""

@@ -81,7 +81,7 @@ def test_the_step_minimises_the_loss_as_defined(model: Transformer, chat: bool):
     wanted.backward()
     slow = [p.grad.clone() for p in model.parameters()]
     figures = run_step(model, data, max_grad_norm=1e9)
-    assert figures.loss == pytest.approx(float(wanted), rel=1e-5)
+    assert figures.loss == pytest.approx(wanted.item(), rel=1e-5)
     for parameter, gradient in zip(model.parameters(), slow, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
 

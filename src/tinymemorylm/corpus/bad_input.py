@@ -21,7 +21,7 @@ class BadInput:
     def report(self, where: str, why: str) -> None:
         """Raises InputError unless faults are skipped."""
         if not self.skip:
-            raise InputError(f"{where}: {why} (fix it, or ask for bad input to be skipped)")
+            raise InputError(f"{where}: {why} (fix it, or --skip-bad)")
         self.count += 1
         if len(self.examples) < _MOST_EXAMPLES:
             self.examples.append(f"{where}: {why}")

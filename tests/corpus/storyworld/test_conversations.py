@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+
 from tinymemorylm.corpus.storyworld import Choices, Conversation, conversations, story_conversation
 from tinymemorylm.corpus.storyworld.conversations import LONG_SHARE, chats
 from tinymemorylm.corpus.storyworld.grammar import TURN

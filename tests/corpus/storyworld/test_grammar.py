@@ -1,6 +1,7 @@
 """The grammar language: what it writes, and that reading gives back the choices."""
 
 import pytest
+
 from tinymemorylm.corpus.storyworld.choices import Choices
 from tinymemorylm.corpus.storyworld.grammar import Telling, load, parse
 from tinymemorylm.corpus.storyworld.reading import readings

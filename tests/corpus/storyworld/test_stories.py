@@ -5,11 +5,12 @@ import math
 import re
 
 import pytest
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
+
 from tinymemorylm.corpus.storyworld import Choices, Story, stories, story
 from tinymemorylm.corpus.storyworld.reading import readings
 from tinymemorylm.corpus.storyworld.stories import plots
-from tokenizers import Regex
-from tokenizers.pre_tokenizers import Split
 
 PRE_TOKENS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"

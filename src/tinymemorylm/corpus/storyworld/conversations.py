@@ -50,7 +50,7 @@ def conversation(choices: Choices) -> Conversation:
 
 
 def conversations(seed: int, n_bytes: int) -> Iterator[Conversation]:
-    """Conversations until their contents hold `n_bytes` of UTF-8; the one that gets there is whole."""
+    """Conversations until their contents hold `n_bytes` of UTF-8; the last one is whole."""
     index = written = 0
     while written < n_bytes:
         held = conversation(Choices(f"conversation:{seed}:{index}"))

@@ -134,7 +134,7 @@ def entries_of(words: str | Mapping[str, Mapping[str, str]]) -> tuple[Entry, ...
 class Grammar:
     """Rules and word lists; rules are compiled at their first use."""
 
-    def __init__(self, rules: Mapping[str, str], lists: Mapping[str, tuple[Entry, ...]]) -> None:
+    def __init__(self, rules: Mapping[str, str], lists: dict[str, tuple[Entry, ...]]) -> None:
         self.rules = rules
         self.lists = lists
         self._compiled: dict[str, tuple[Sequence, ...]] = {}

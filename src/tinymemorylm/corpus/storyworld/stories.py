@@ -30,7 +30,7 @@ class Story:
 
 def grammars(folder: str) -> dict[str, Grammar]:
     """The grammars in a data folder by file name, each over the shared words and phrases."""
-    root = resources.files(__package__)
+    root = resources.files("tinymemorylm.corpus.storyworld")
     shared = [_toml(root / "lexicon.toml"), _toml(root / "phrases.toml")]
     names = tuple(
         Entry(name, {key: (word,) for key, word in PRONOUNS[gender].items()})
