@@ -19,7 +19,7 @@ def drawn(n: int) -> list[Conversation]:
 
 def test_each_conversation_has_exactly_one_reading_with_its_bits():
     shares = ((chats(), 1 - LONG_SHARE), (plots(), LONG_SHARE))
-    for held in drawn(150):
+    for held in drawn(120):
         text = TURN.join(content for _, content in held.turns)
         found = [
             bits - math.log2(share / len(kinds))
@@ -31,7 +31,7 @@ def test_each_conversation_has_exactly_one_reading_with_its_bits():
 
 
 def test_turns_alternate_and_are_clean_plain_text():
-    for held in drawn(2000):
+    for held in drawn(1000):
         assert [role for role, _ in held.turns] == ["user", "assistant"] * (len(held.turns) // 2)
         for _, content in held.turns:
             assert content.isascii() and content == content.strip() and content
@@ -43,11 +43,25 @@ def test_turns_alternate_and_are_clean_plain_text():
 
 def test_a_story_asked_for_uses_every_name_and_thing_asked_for():
     asked = re.compile(r"story about (.*)\.$")
-    for held in drawn(3000):
+    for held in drawn(1500):
         request = asked.search(held.turns[0][1])
         if request and len(held.turns) == 2:
             for name in re.findall(r"[A-Z][a-z]+", request[1]):
                 assert name in held.turns[1][1], held
+
+
+def test_an_answer_names_nobody_and_nothing_that_was_not_told():
+    lists = chats()[0][1].lists
+    told_words = {entry.text for kind in ("name", "thing", "color") for entry in lists[kind]}
+    for held in drawn(1500):
+        if " story about " in held.turns[0][1]:
+            continue
+        before = ""
+        for role, content in held.turns:
+            words = set(re.findall(r"[A-Za-z]+", content))
+            if role == "assistant":
+                assert words & told_words <= set(re.findall(r"[A-Za-z]+", before)), held
+            before += " " + content
 
 
 def test_documents_are_independent_draws():

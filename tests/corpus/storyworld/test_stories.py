@@ -23,7 +23,7 @@ def first(n: int, seed: int) -> list[Story]:
 
 
 def test_each_story_has_exactly_one_reading_with_its_bits():
-    for told in first(150, seed=1):
+    for told in first(120, seed=1):
         found = [
             bits + math.log2(len(plots()))
             for _, grammar in plots()
@@ -44,7 +44,7 @@ def test_the_last_story_is_whole_and_crosses_the_limit():
 
 
 def test_stories_are_clean_plain_text():
-    for told in first(2000, seed=7):
+    for told in first(1000, seed=7):
         text = told.text
         assert text.isascii() and text == text.strip()
         assert not re.search(r"  |\n\n| \n|\n |[{}<>\[\]|@&~^*/]| [.,!?]|\.\.", text), text
