@@ -116,6 +116,8 @@ def test_words_weigh_three_and_multiply_with_the_response_start():
     index = torch.tensor([[0, 1, 2, 3, 4]])
     spoken = target_weights(targets, valid, is_word, 3.0, index, 3.0, 2)
     assert spoken.tolist() == [[0, 9, 3, 3, 0]]
+    heard = target_weights(targets, valid, is_word, 3.0, index, 3.0, 2, prompt_weight=0.5)
+    assert heard.tolist() == [[0.5, 9, 3, 3, 0]]
 
 
 def test_relevance_is_the_cross_entropy_of_picking_the_true_prompt():

@@ -118,9 +118,7 @@ def test_an_empty_split_is_an_error(tokenizer: Tokenizer, tmp_path: Path):
 def test_a_stream_shorter_than_its_index_is_an_error(
     texts: list[str], tokenizer: Tokenizer, tmp_path: Path
 ):
-    pack_documents(
-        texts, tokenizer, tmp_path, n_documents=len(texts), spell_share=0.0, **SETTINGS
-    )
+    pack_documents(texts, tokenizer, tmp_path, n_documents=len(texts), spell_share=0.0, **SETTINGS)
     shard = tmp_path / "train-00000.bin"
     shard.write_bytes(shard.read_bytes()[:-10])
     with pytest.raises(InputError, match="train holds"):

@@ -7,6 +7,7 @@ step can be reached without the steps before it, which is what makes resuming ex
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,9 @@ class TokenStream:
         sizes = [path.stat().st_size // 2 for path in paths]
         if sum(sizes) != index["tokens"]:
             raise InputError(f"{folder}: {name} holds {sum(sizes)} tokens, not {index['tokens']}")
-        self._shards = [np.memmap(p, dtype="<u2", mode="r") for p, n in zip(paths, sizes) if n]
+        self._shards = [
+            np.memmap(p, dtype="<u2", mode="r") for p, n in zip(paths, sizes, strict=True) if n
+        ]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class TokenStream:
         """Stored tokens start..stop-1, marks included."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         parts = []
-        for shard, begin in zip(self._shards[first:], self._starts[first:]):
+        for shard, begin in zip(self._shards[first:], self._starts[first:-1], strict=True):
             if begin >= stop:
                 break
             parts.append(shard[max(start - begin, 0) : stop - begin])
@@ -47,12 +50,15 @@ class TokenStream:
 
     def starts(self, bos_id: int) -> Ids:
         """Where each document or conversation begins, and the end of the last one."""
-        found = [np.flatnonzero(s == bos_id) + b for s, b in zip(self._shards, self._starts)]
+        found = [
+            np.flatnonzero(s == bos_id) + b
+            for s, b in zip(self._shards, self._starts[:-1], strict=True)
+        ]
         return np.concatenate([*found, [len(self)]]).astype(np.int64)
 
     def documents(self, bos_id: int) -> Iterator[Ids]:
         bounds = self.starts(bos_id)
-        for start, stop in zip(bounds[:-1], bounds[1:]):
+        for start, stop in pairwise(bounds):
             yield self.read(int(start), int(stop))
 
 
@@ -184,7 +190,8 @@ class ChatBatches:
                 used += len(ids)
         tokens = stored & ~NOT_A_TARGET
         index = response_index(tokens, self.tokenizer)
-        return Batch(tokens, segments, stored < NOT_A_TARGET, np.where(segments < 0, 0, index))
+        is_target = (stored < NOT_A_TARGET) & (segments >= 0)
+        return Batch(tokens, segments, is_target, np.where(segments < 0, 0, index))
 
 
 class RelevanceBatches:

@@ -26,7 +26,7 @@ def print_json(value: Any) -> None:
 class Quickstart:
     """The whole job in minutes: tokenizer, pretraining, SFT, samples, evaluation.
 
-    Uses the text that comes with the package, needs no network and no GPU. Interrupted, it
+    Uses the text that comes with the package, needs no network and no GPU. InterruptedRunError, it
     goes on where it stopped.
 
     Example: tmlm quickstart
@@ -352,13 +352,14 @@ def main(arguments: list[str] | None = None) -> int:
             verb, rest = tyro.cli(Verb, return_unknown_args=True, **settings)  # type: ignore
             verb.run(rest)
         else:
-            tyro.cli(Verb, **settings).run()  # type: ignore
+            verb: Any = tyro.cli(Verb, **settings)  # type: ignore
+            verb.run()
     except InputError as error:
         return failed(error, 2, debug)
     except (RunError, OSError) as error:
-        from tinymemorylm.training.loop import Interrupted
+        from tinymemorylm.training.loop import InterruptedRunError
 
-        return failed(error, 130 if isinstance(error, Interrupted) else 1, debug)
+        return failed(error, 130 if isinstance(error, InterruptedRunError) else 1, debug)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

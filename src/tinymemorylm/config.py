@@ -133,6 +133,8 @@ class Phase:
     """The phase ends at this length ..."""
     long_share: float = 0.0
     """... for this share of its tokens."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the trunk's matrices (at MUON_LR_SCALE times the rate), AdamW for the rest."""
     learning_rate: float = 8e-4
     min_learning_rate: float = 1e-5
     warmup_steps: int = 300
@@ -144,6 +146,8 @@ class Phase:
     response_boost: float = 3.0
     """SFT: further weight on the first `response_boost_tokens` of each assistant turn."""
     response_boost_tokens: int = 20
+    prompt_weight: float = 0.0
+    """SFT: loss weight of what the assistant does not say; the card trains on answers alone."""
     boost_anneal: float | None = None
     """Share of the phase over which boosts fall linearly to 1; None: they stay."""
     relevance_weight: float = 0.0
@@ -175,7 +179,14 @@ class Phase:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("tokens", "warmup_steps", "weight_decay", "mtp_weight", "relevance_weight"):
+        for name in (
+            "tokens",
+            "warmup_steps",
+            "weight_decay",
+            "mtp_weight",
+            "relevance_weight",
+            "prompt_weight",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.long_share <= 1:
@@ -243,7 +254,7 @@ def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "value_error":  # our own checks, which name the value themselves
-            raise InputError(f"{where}: {first['ctx']['error']}") from None
+            raise InputError(f"{where}: {first.get('ctx', {}).get('error')}") from None
         raise InputError(f"{where}: {name}: {first['msg']}, not {first['input']!r}") from None
 
 

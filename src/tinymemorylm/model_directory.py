@@ -82,7 +82,9 @@ def load_model(
     config = read_architecture(folder)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.sha256 != read_config(folder).get("tokenizer_sha256"):
-        raise InputError(f"{folder / 'tokenizer.json'} is not the tokenizer this model was made with")
+        raise InputError(
+            f"{folder / 'tokenizer.json'} is not the tokenizer this model was made with"
+        )
     path = folder / f"{weights or default_weights(folder)}.pt"
     content = load_tensors(path)
     if content.get("tokenizer_sha256") != tokenizer.sha256:

@@ -94,7 +94,9 @@ def token_nll(
     )
 
 
-def horizon_targets(tokens: Tensor, segments: Tensor, seq: int, horizon: int) -> tuple[Tensor, Tensor]:
+def horizon_targets(
+    tokens: Tensor, segments: Tensor, seq: int, horizon: int
+) -> tuple[Tensor, Tensor]:
     """Targets t + horizon of positions 0..seq-1, and which lie in the same document.
 
     tokens, segments: (batch, seq + longest horizon). Returns two (batch, seq).
@@ -118,18 +120,18 @@ def target_weights(
     response_index: Tensor | None = None,
     response_boost: float = 1.0,
     response_boost_tokens: int = 20,
+    prompt_weight: float = 0.0,
 ) -> Tensor:
     """Loss weight of each target: card, 'word-token loss boost' and 'response-start boost'.
 
     targets, valid: (...); is_word: (vocab_size,) bool. response_index, shaped as targets: 0
-    where no assistant speaks (weight 0), else 1, 2, 3.. from the token after <|assistant|>.
+    where no assistant speaks (weight `prompt_weight`), else 1, 2, 3.. from the token after
+    <|assistant|>.
     """
     weights = 1 + (word_boost - 1) * is_word[targets].float()
     if response_index is not None:
-        valid = valid & (response_index > 0)
-        weights = weights * torch.where(
-            response_index <= response_boost_tokens, response_boost, 1.0
-        )
+        starts = torch.where(response_index <= response_boost_tokens, response_boost, 1.0)
+        weights = weights * torch.where(response_index > 0, starts, prompt_weight)
     return weights * valid
 
 

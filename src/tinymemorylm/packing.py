@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import atomic_file, write_json
-from tinymemorylm.tokenizer import Message, Tokenizer, pieces
+from tinymemorylm.tokenizer import WORD, Message, Tokenizer
 
 SHARD_TOKENS = 1 << 24
 NOT_A_TARGET = 0x8000
@@ -51,14 +51,16 @@ class StreamWriter:
         write_json(self.folder / f"{self.name}.json", index)
 
 
-def spell_words(ids: list[int], tokenizer: Tokenizer, share: float, rng: np.random.Generator) -> Ids:
+def spell_words(
+    ids: list[int], tokenizer: Tokenizer, share: float, rng: np.random.Generator
+) -> Ids:
     """Spell a share of the word occurrences in characters, so that spelling stays alive.
 
     The first character is marked NOT_A_TARGET: the model learns to read and to finish
     spelled words, and never to begin one where the tokenizer has a whole word.
     """
     array = np.asarray(ids, dtype=np.int64)
-    chosen = np.flatnonzero((tokenizer.classes[array] == 2) & (rng.random(len(array)) < share))
+    chosen = np.flatnonzero((tokenizer.classes[array] == WORD) & (rng.random(len(array)) < share))
     parts, done = [], 0
     for position in chosen:
         spelled = np.asarray(tokenizer.spell(ids[position]), dtype=np.int64)
@@ -75,7 +77,7 @@ def validation_documents(n_documents: int, share: float, seed: int) -> set[int]:
 
 
 def split_span(text: str, share: float) -> tuple[str, str]:
-    """A document's beginning for training and its last `share`, from a line start if one is near."""
+    """A text's beginning, and its last `share`, from the start of a line if one is near."""
     cut = int(len(text) * (1 - share))
     line = text.find("\n", cut, cut + 2000) + 1
     return text[: line or cut], text[line or cut :]
@@ -92,14 +94,6 @@ def _in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _encode(texts: list[str], tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Ids of each text, all cores at work, long texts in pieces."""
-    cut = [list(pieces(text)) for text in texts]
-    encoded = iter(tokenizer.encode_batch([piece for parts in cut for piece in parts]))
-    for parts in cut:
-        yield [token for _ in parts for token in next(encoded)]
 
 
 def pack_documents(
@@ -141,7 +135,7 @@ def pack_documents(
             yield text
 
     for batch in _in_batches(texts()):
-        for split, ids in zip(splits, _encode(batch, tokenizer), strict=True):
+        for split, ids in zip(splits, tokenizer.encode_batch(batch), strict=True):
             if split == "train":
                 body = spell_words(ids, tokenizer, spell_share, rng)
             else:

@@ -27,7 +27,9 @@ class Progress:
     total None: unknown. Nothing is shown of work that ends within two seconds.
     """
 
-    def __init__(self, title: str, total: float | None, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, title: str, total: float | None, clock: Callable[[], float] = time.monotonic
+    ):
         self.title, self.total, self.clock = title, total, clock
         self.began = self.shown = clock()
         self._bar = None
@@ -69,7 +71,10 @@ class Progress:
         self._bar.update(self._bar.task_ids[0], completed=done, text=text)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -88,9 +88,12 @@ def show(run: Path) -> None:
         console.print(f"\n[bold]{title}[/bold]")
         for sample in last:
             joint = "" if phase == "pretrain" else "\n  → "
-            console.print(Text("• ") + Text(sample["prompt"], style="cyan") + joint + sample["completion"])
+            console.print(
+                Text("• ") + Text(sample["prompt"], style="cyan") + joint + sample["completion"]
+            )
     console.print(
-        f"\nIn {run}: tokenizer.json, pretrain.pt, model.pt, samples.jsonl, loss_curve.png, README.md\n"
+        f"\nIn {run}: tokenizer.json, pretrain.pt, model.pt, samples.jsonl, loss_curve.png and a "
+        "model card, README.md\n"
         "[bold]Try next[/bold]: "
         f'tmlm generate --model {run} --chat --prompt "What is a river?"'
     )

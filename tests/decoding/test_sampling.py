@@ -40,9 +40,7 @@ def test_each_filter_keeps_the_likeliest(settings: dict, kept: int):
     assert p.sum() == pytest.approx(1)
 
 
-@given(
-    many_logits, st.integers(0, 20), st.floats(0.01, 1), st.floats(0, 1), st.floats(0.05, 3)
-)
+@given(many_logits, st.integers(0, 20), st.floats(0.01, 1), st.floats(0, 1), st.floats(0.05, 3))
 def test_some_token_is_always_left(
     logits: np.ndarray, top_k: int, top_p: float, min_p: float, temperature: float
 ):

@@ -14,14 +14,26 @@ from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.model_directory import load_model, load_tensors
 from tinymemorylm.training import loop
 from tinymemorylm.training.checkpoint import checkpoint_folders
-from tinymemorylm.training.loop import Interrupted
+from tinymemorylm.training.loop import InterruptedRunError
 from tinymemorylm.training.phases import train
 
-SAMPLE_FIELDS = (
-    "phase step tokens_seen prompt completion nll ppl bits_per_byte temperature top_p seed "
-    "repetition"
-).split()
-METRIC_FIELDS = "phase step tokens_seen loss nll bits_per_byte lr grad_norm tokens_per_second seconds"
+SAMPLE_FIELDS = [
+    "phase",
+    "step",
+    "tokens_seen",
+    "prompt",
+    "completion",
+    "nll",
+    "ppl",
+    "bits_per_byte",
+    "temperature",
+    "top_p",
+    "seed",
+    "repetition",
+]
+METRIC_FIELDS = (
+    "phase step tokens_seen loss nll bits_per_byte lr grad_norm tokens_per_second seconds"
+)
 
 
 def lines(path: Path) -> list[dict]:
@@ -36,7 +48,9 @@ def assert_same_run(one: Path, two: Path) -> None:
     for name in ("pretrain.pt", "model.pt"):
         a, b = load_tensors(one / name)["model"], load_tensors(two / name)["model"]
         assert all(torch.equal(a[key], b[key]) for key in a)
-    assert without_times(lines(one / "metrics.jsonl")) == without_times(lines(two / "metrics.jsonl"))
+    assert without_times(lines(one / "metrics.jsonl")) == without_times(
+        lines(two / "metrics.jsonl")
+    )
     assert lines(one / "samples.jsonl") == lines(two / "samples.jsonl")
 
 
@@ -89,7 +103,7 @@ def test_interrupted_and_resumed_gives_the_same_bits(
 
     original = loop.train_step
     monkeypatch.setattr(loop, "train_step", step_then_signal)
-    with pytest.raises(Interrupted, match=f"stopped at step {stop_at}"):
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {stop_at}"):
         train(tiny_recipe, run, device="cpu")
     assert checkpoint_folders(run)[-1].name == f"step-{stop_at:06d}"
     monkeypatch.setattr(loop, "train_step", original)
@@ -139,7 +153,7 @@ def test_a_loss_not_finite_keeps_the_last_good_checkpoint(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", not_finite)
-        with pytest.raises(RunError, match="stopped before step 1: .* last good checkpoint"):
+        with pytest.raises(RunError, match=r"stopped before step 1: .* last good checkpoint"):
             train(tiny_recipe, run, device="cpu")
     assert [f.name for f in checkpoint_folders(run)] == ["step-000000"]
 

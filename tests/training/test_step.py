@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tinymemorylm.config import Phase, preset
 from tinymemorylm.errors import RunError
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.training import step as step_module
-from tinymemorylm.training.optimizer import learning_rate, make_optimizer
+from tinymemorylm.training.optimizer import Optimizer, learning_rate, make_optimizer
 from tinymemorylm.training.schedule import Schedule
 from tinymemorylm.training.step import TokenTable, micro_batch_rows, train_step, validation_figures
 
@@ -33,7 +34,7 @@ TABLE = TokenTable(torch.arange(512) % 2 == 0, torch.arange(512) % 5)
 
 def run_step(model: Transformer, data: Batch, memory: int = 1 << 30, **changes: object):
     phase = dataclasses.replace(PHASE, **changes)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = Optimizer([torch.optim.SGD(model.parameters(), lr=1.0)])
     return train_step(
         model,
         optimizer,
@@ -66,21 +67,24 @@ def slow_loss(model: Transformer, data: Batch, phase: Phase) -> torch.Tensor:
                 if data.response_index is not None:
                     place = data.response_index[b, t + k]
                     if place == 0:
-                        continue
-                    w *= phase.response_boost if place <= phase.response_boost_tokens else 1.0
+                        w *= phase.prompt_weight
+                    elif place <= phase.response_boost_tokens:
+                        w *= phase.response_boost
                 above = above + w * F.cross_entropy(logits[b, t], tokens[b, t + k])
                 below += w
         total = total + (1.0 if k == 1 else phase.mtp_weight / len(horizons)) * above / below
     return total
 
 
-@pytest.mark.parametrize("chat", [False, True])
-def test_the_step_minimises_the_loss_as_defined(model: Transformer, chat: bool):
+@pytest.mark.parametrize(("chat", "prompt_weight"), [(False, 0.0), (True, 0.0), (True, 0.4)])
+def test_the_step_minimises_the_loss_as_defined(
+    model: Transformer, chat: bool, prompt_weight: float
+):
     data = batch(rows=2, chat=chat)
-    wanted = slow_loss(model, data, PHASE)
+    wanted = slow_loss(model, data, dataclasses.replace(PHASE, prompt_weight=prompt_weight))
     wanted.backward()
     slow = [p.grad.clone() for p in model.parameters()]
-    figures = run_step(model, data, max_grad_norm=1e9)
+    figures = run_step(model, data, max_grad_norm=1e9, prompt_weight=prompt_weight)
     assert figures.loss == pytest.approx(wanted.item(), rel=1e-5)
     for parameter, gradient in zip(model.parameters(), slow, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
@@ -110,6 +114,17 @@ def test_figures_are_unweighted(model: Transformer):
     assert plain.loss == pytest.approx(plain.nll, rel=1e-5)
 
 
+def test_sft_figures_count_the_assistant_alone():
+    data = batch(chat=True)
+    figures = []
+    for prompt_weight in (0.0, 0.7):
+        fresh = Transformer(preset("smoke")).initialise(3)
+        figures.append(run_step(fresh, data, prompt_weight=prompt_weight))
+    assert figures[0].nll == pytest.approx(figures[1].nll, rel=1e-6)
+    assert figures[0].bits_per_byte == pytest.approx(figures[1].bits_per_byte, rel=1e-6)
+    assert figures[0].loss != pytest.approx(figures[1].loss, rel=1e-3)
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(model: Transformer):
     with torch.no_grad():
         model.final_norm.weight[0] = math.nan
@@ -126,7 +141,7 @@ def test_relevance_depends_on_its_groups_alone(model: Transformer):
     losses = []
     for memory in (1 << 30, 1):
         fresh = Transformer(preset("smoke")).initialise(3)
-        optimizer = torch.optim.SGD(fresh.parameters(), lr=0.0)
+        optimizer = Optimizer([torch.optim.SGD(fresh.parameters(), lr=0.0)])
         phase = dataclasses.replace(PHASE, relevance_weight=0.5)
         figures = train_step(
             fresh,
@@ -169,7 +184,7 @@ def test_warmup_is_linear_then_a_cosine_to_the_minimum():
     rates = [learning_rate(phase, i, 20) for i in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0 and rates[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[4:]))
 
 
 def test_weight_decay_is_on_matrices_only(model: Transformer):
@@ -177,6 +192,16 @@ def test_weight_decay_is_on_matrices_only(model: Transformer):
     assert decayed["weight_decay"] == PHASE.weight_decay and others["weight_decay"] == 0
     assert all(p.dim() == 2 for p in decayed["params"])
     assert all(p.dim() == 1 for p in others["params"])
+
+
+def test_muon_takes_the_trunks_matrices_at_its_own_rate(model: Transformer):
+    phase = dataclasses.replace(PHASE, optimizer="muon")
+    optimizer = make_optimizer(model, phase)
+    trunk, table, others = optimizer.param_groups
+    assert [p is model.embedding.weight for p in table["params"]] == [True]
+    assert trunk["lr_scale"] > 1 and all(p.dim() == 2 for p in trunk["params"])
+    n = sum(len(group["params"]) for group in (trunk, table, others))
+    assert n == len(list(model.parameters()))
 
 
 def test_the_long_stage_keeps_tokens_per_step_and_its_share():

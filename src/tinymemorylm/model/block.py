@@ -35,6 +35,8 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.ffn_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, ffn: FeedForward, cos: Tensor, sin: Tensor, **where: Any) -> Tensor:
+    def forward(
+        self, x: Tensor, ffn: FeedForward, cos: Tensor, sin: Tensor, **where: Any
+    ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), cos, sin, **where)
         return x + ffn(self.ffn_norm(x))

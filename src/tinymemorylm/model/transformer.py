@@ -16,7 +16,9 @@ from tinymemorylm.model.block import Block, FeedForward
 from tinymemorylm.model.cache import Cache
 from tinymemorylm.model.mtp import HorizonHead
 
-EMBEDDING_STD = 0.02
+EMBEDDING_STD = 0.05
+INPUT_RMS = 3.0
+"""Size of the residual stream at the start: above 1 learns faster (docs/lab-notes.md)."""
 
 
 class Transformer(nn.Module):
@@ -44,7 +46,7 @@ class Transformer(nn.Module):
         """Fill the weights from `seed`: variance-preserving, residual outputs scaled down.
 
         The embedding starts small so that first logits are near uniform; the input scale
-        undoes that for the trunk.
+        makes up for it in the trunk.
         """
         generator = torch.Generator().manual_seed(seed)
         residual = 1 / math.sqrt(2 * self.config.n_logical_layers)
@@ -57,7 +59,7 @@ class Transformer(nn.Module):
                     std *= residual
                 nn.init.normal_(parameter, std=std, generator=generator)
             elif name == "embedding_scale":
-                nn.init.constant_(parameter, 1 / EMBEDDING_STD)
+                nn.init.constant_(parameter, INPUT_RMS / EMBEDDING_STD)
             else:
                 nn.init.ones_(parameter)
         return self

@@ -12,6 +12,8 @@ from tinymemorylm.files import atomic_file
 
 INK, TRAIN, SMOOTH, VALIDATION = "#333333", "#b9cde0", "#2b6ca3", "#d1642c"
 
+PHASES = {"pretrain": "pretraining", "sft": "SFT (assistant tokens)"}
+
 
 def smoothed(values: list[float], window: int) -> list[float]:
     """Exponential mean over about `window` steps, without the bias of its start."""
@@ -32,19 +34,18 @@ def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None
         return
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    names = {"pretrain": "pretraining", "sft": "SFT (assistant tokens)"}
-    for number, (phase, of_phase) in enumerate(groupby(lines, key=lambda line: line["phase"])):
+    for number, (phase, of_phase) in enumerate(groupby(lines, key=_phase)):
         rows = list(of_phase)
         steps = [row["step"] for row in rows]
         train = [row["bits_per_byte"] for row in rows]
         first = number == 0
-        axes.plot(steps, train, color=TRAIN, linewidth=0.8, label="training" if first else None)
+        axes.plot(steps, train, color=TRAIN, linewidth=0.8, label="training" if first else "_")
         axes.plot(
             steps,
             smoothed(train, max(5, len(train) // 40)),
             color=SMOOTH,
             linewidth=1.8,
-            label="training, smoothed" if first else None,
+            label="training, smoothed" if first else "_",
         )
         held_out = [row for row in rows if "val_bits_per_byte" in row]
         axes.plot(
@@ -54,12 +55,12 @@ def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None
             marker="o",
             markersize=3.5,
             linewidth=1.2,
-            label="validation" if first else None,
+            label="validation" if first else "_",
         )
         if not first:
             axes.axvline(steps[0] - 0.5, color=INK, linewidth=0.8, linestyle="--")
         axes.annotate(
-            names.get(phase, phase),
+            PHASES.get(phase, phase),
             ((steps[0] + steps[-1]) / 2, 0.97),
             xycoords=("data", "axes fraction"),
             ha="center",
@@ -78,3 +79,7 @@ def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None
     FigureCanvasAgg(figure)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
+
+
+def _phase(line: dict[str, Any]) -> str:
+    return line["phase"]

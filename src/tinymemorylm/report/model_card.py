@@ -75,7 +75,9 @@ def model_card(
                 ],
             ),
         ]
-    last = {name: max((s["step"] for s in samples if s["phase"] == name), default=0) for name in phases}
+    last = {
+        name: max((s["step"] for s in samples if s["phase"] == name), default=0) for name in phases
+    }
     shown = [s for s in samples if s["phase"] in last and s["step"] == last[s["phase"]]]
     if shown:
         sections.append("## Samples\nThe last ones drawn in each phase, unselected.")

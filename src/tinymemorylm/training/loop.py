@@ -12,21 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tinymemorylm.batches import Batch
 from tinymemorylm.config import Phase
 from tinymemorylm.errors import RunError
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.progress import Progress
 from tinymemorylm.training.checkpoint import save_checkpoint
-from tinymemorylm.training.optimizer import learning_rate
+from tinymemorylm.training.optimizer import Optimizer, learning_rate
 from tinymemorylm.training.run_files import JsonLines
 from tinymemorylm.training.schedule import Schedule, Stage
 from tinymemorylm.training.step import TokenTable, train_step, validation_figures
 
 
-class Interrupted(RunError):
+class InterruptedRunError(RunError):
     """SIGINT or SIGTERM came; the run is saved and can be resumed."""
 
 
@@ -40,7 +38,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         stopped = True
         signal.signal(number, before[number])
 
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
     for number in before:
         signal.signal(number, remember)
     try:
@@ -76,7 +75,7 @@ class Position:
 def run_phase(
     run: Path,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     phase: Phase,
     data: PhaseData,
     table: TokenTable,
@@ -88,7 +87,7 @@ def run_phase(
 ) -> None:
     """Train from `position` to the phase's end.
 
-    Raises Interrupted after a signal, RunError if the loss is not finite; in both cases the
+    Raises InterruptedRunError after a signal, RunError if the loss is not finite; in both cases the
     last checkpoint is there to resume from.
     """
     schedule = Schedule(phase)
@@ -167,4 +166,4 @@ def run_phase(
             if last or stopped() or (step + 1) % phase.checkpoint_every == 0:
                 save()
             if stopped():
-                raise Interrupted(f"stopped at step {position.step}; go on with --resume")
+                raise InterruptedRunError(f"stopped at step {position.step}; go on with --resume")

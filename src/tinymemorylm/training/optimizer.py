@@ -1,29 +1,77 @@
-"""AdamW and its schedule.
+"""The optimisers and their schedule.
 
-In: a model and a phase's settings. Out: the optimiser, and the learning rate of any step.
+In: a model and a phase's settings. Out: AdamW, or Muon beside AdamW, as one optimiser; and
+the learning rate of any step.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
 from tinymemorylm.config import Phase
+from tinymemorylm.model.transformer import Transformer
+
+BETAS = (0.9, 0.95)
+MUON_MOMENTUM = 0.95
+MUON_LR_SCALE = 3.0
+"""Muon's steps have a fixed size per matrix, so its rate is another; see docs/lab-notes.md."""
 
 
-def make_optimizer(model: nn.Module, phase: Phase) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.95); weight decay on matrices only, not on norms and scales."""
+class Optimizer:
+    """Several torch optimisers stepped as one; a group's `lr_scale` multiplies the rate."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def make_optimizer(model: Transformer, phase: Phase) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), or with `muon` Muon (Jordan 2024) for the matrices
+    inside the trunk. Weight decay is on matrices only, not on norms and scales.
+    """
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
-    return torch.optim.AdamW(
+    parts: list[torch.optim.Optimizer] = []
+    if phase.optimizer == "muon":
+        table = model.embedding.weight
+        trunk = [p for p in matrices if p is not table]
+        matrices = [table]
+        muon = torch.optim.Muon(
+            trunk, lr=phase.learning_rate, weight_decay=phase.weight_decay, momentum=MUON_MOMENTUM
+        )
+        for group in muon.param_groups:
+            group["lr_scale"] = MUON_LR_SCALE
+        parts.append(muon)
+    adamw = torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": phase.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ],
         lr=phase.learning_rate,
-        betas=(0.9, 0.95),
+        betas=BETAS,
         fused=True,
     )
+    return Optimizer([*parts, adamw])
 
 
 def learning_rate(phase: Phase, step: int, n_steps: int) -> float:

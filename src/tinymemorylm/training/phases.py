@@ -66,7 +66,9 @@ def activation_budget(device: torch.device) -> int:
     return min(MAX_MICRO_BATCH_BYTES, int(free * MEMORY_SHARE))
 
 
-def phase_data(name: str, phase: Phase, run: Path, tokenizer: Tokenizer, seed: int, ahead: int) -> PhaseData:
+def phase_data(
+    name: str, phase: Phase, run: Path, tokenizer: Tokenizer, seed: int, ahead: int
+) -> PhaseData:
     """The batches of one phase from its streams in the run directory."""
     folder = run / "shards" / name
     train, held_out = TokenStream(folder, "train"), TokenStream(folder, "validation")
@@ -122,7 +124,7 @@ def train(
 
     start_from: a model directory whose weights and tokenizer SFT starts from, when pretraining
     is left out. Raises InputError for a directory in use or unusable data, RunError if training
-    fails, Interrupted after a signal.
+    fails, InterruptedRunError after a signal.
     """
     if run.exists() and any(run.iterdir()) and not resume:
         raise InputError(f"{run} is not empty; --resume to go on with it, or name another --out")
@@ -189,7 +191,9 @@ def train(
                 activation_budget(target),
             )
             describe(position)
-            save_weights(run / ("model.pt" if name == "sft" else "pretrain.pt"), model, tokenizer.sha256)
+            save_weights(
+                run / ("model.pt" if name == "sft" else "pretrain.pt"), model, tokenizer.sha256
+            )
     finally:
         metrics.close()
         samples.close()

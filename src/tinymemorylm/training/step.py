@@ -24,6 +24,7 @@ from tinymemorylm.objectives import (
     target_weights,
     token_nll,
 )
+from tinymemorylm.training.optimizer import Optimizer
 
 ACTIVATION_BYTES = 4 * 16
 """Rough bytes kept for the backward pass per token, logical layer and unit of width."""
@@ -39,7 +40,10 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class StepFigures:
-    """Unweighted figures of one step; nll in nats per token of the main head."""
+    """Unweighted figures of one step; nll in nats per token of the main head.
+
+    In SFT they count what the assistant says, whatever else has a weight.
+    """
 
     loss: float
     nll: float
@@ -71,7 +75,12 @@ def _on(device: torch.device, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Ten
     arrays = (batch.tokens, batch.segments, batch.is_target)
     tokens, segments, is_target = (torch.from_numpy(a).to(device) for a in arrays)
     index = batch.response_index
-    return tokens, segments, is_target, None if index is None else torch.from_numpy(index).to(device)
+    return (
+        tokens,
+        segments,
+        is_target,
+        None if index is None else torch.from_numpy(index).to(device),
+    )
 
 
 def attention_segments(segments: Tensor) -> Tensor | None:
@@ -81,7 +90,7 @@ def attention_segments(segments: Tensor) -> Tensor | None:
 
 def train_step(
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     relevance: "Batch | None",
     phase: Phase,
@@ -100,7 +109,7 @@ def train_step(
     device = model.embedding.weight.device
     tokens, segments, is_target, response_index = _on(device, batch)
     horizons = (1, *(model.config.mtp_horizons if phase.mtp_weight else ()))
-    targets, weights = {}, {}
+    targets, weights, reported = {}, {}, {}  # by horizon, (rows, seq) each
     for k in horizons:
         targets[k], same = horizon_targets(tokens, segments, seq, k)
         weights[k] = target_weights(
@@ -111,12 +120,15 @@ def train_step(
             None if response_index is None else response_index[:, k : k + seq],
             annealed(phase.response_boost, phase.boost_anneal, progress),
             phase.response_boost_tokens,
+            phase.prompt_weight,
         )
+        spoken = True if response_index is None else response_index[:, k : k + seq] > 0
+        reported[k] = (weights[k] > 0) & spoken
     totals = {k: float(weights[k].sum()) or 1.0 for k in horizons}
     shares = {k: 1.0 if k == 1 else phase.mtp_weight / (len(horizons) - 1) for k in horizons}
 
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     optimizer.zero_grad()
     loss = 0.0
     nats, counts = dict.fromkeys(horizons, 0.0), dict.fromkeys(horizons, 0)
@@ -138,10 +150,11 @@ def train_step(
                     hidden, model.embedding.weight, wanted, weights[k][part].flatten()[kept]
                 )
                 micro_loss = micro_loss + weighted * (shares[k] / totals[k])
-                nats[k] += float(nll.sum())
-                counts[k] += len(kept)
+                counted = reported[k][part].flatten()[kept]
+                nats[k] += float(nll[counted].sum())
+                counts[k] += int(counted.sum())
                 if k == 1:
-                    lengths = table.byte_lengths[wanted]
+                    lengths = table.byte_lengths[wanted] * counted
                     byte_nats += float(nll[lengths > 0].sum())
                     n_bytes += int(lengths.sum())
         if micro_loss.requires_grad:

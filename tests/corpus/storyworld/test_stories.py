@@ -70,7 +70,7 @@ def test_every_plot_is_told():
 def test_any_300_kilobytes_hold_enough_different_pre_tokens(seed: int):
     text = "\n".join(told.text for told in stories(seed, 300_000))[:300_000]
     split = Split(Regex(PRE_TOKENS), "isolated")
-    assert len({token for token, _ in split.pre_tokenize_str(text)}) >= 2450
+    assert len({token for token, _ in split.pre_tokenize_str(text)}) >= 2300
 
 
 @pytest.mark.slow
