@@ -333,6 +333,7 @@ Verb = (
         tyro.conf.subcommand("tokenizer", description="Build word/character tokenizers."),
     ]
 )
+SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
 WITH_OVERRIDES = ("train", "pretrain", "sft")
 
 
@@ -346,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
             "args": arguments,
             "prog": "tmlm",
             "description": "Train, measure and run language models of under a million parameters.",
-            "config": (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+            "config": SETTINGS,
         }
         if arguments and arguments[0] in WITH_OVERRIDES:
             verb, rest = tyro.cli(Verb, return_unknown_args=True, **settings)  # type: ignore

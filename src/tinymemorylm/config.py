@@ -141,6 +141,8 @@ class Phase:
     weight_decay: float = 0.02
     max_grad_norm: float = 1.0
     mtp_weight: float = 0.3
+    mtp_share: float = 1.0
+    """Share of the positions whose further horizons are trained each step; less is faster."""
     word_boost: float = 3.0
     """Loss weight of targets that spell more than one character."""
     response_boost: float = 3.0
@@ -189,6 +191,8 @@ class Phase:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 < self.mtp_share <= 1:
+            raise InputError(f"mtp_share must be above 0, at most 1, not {self.mtp_share}")
         if not 0 <= self.long_share <= 1:
             raise InputError(f"long_share must be between 0 and 1, not {self.long_share}")
         if self.boost_anneal is not None and not 0 < self.boost_anneal <= 1:
@@ -216,9 +220,11 @@ class Recipe:
     validation_share: float = 0.02
     """Share of the documents (or conversations) held out."""
     spell_share: float = 0.02
-    """Share of word occurrences of the training text spelled out in characters."""
+    """Share of the words of each training text spelled out in characters wherever they occur."""
     pretrain: Phase = field(default_factory=Phase)
     sft: Phase = field(default_factory=lambda: Phase(learning_rate=2e-4))
+    sample_temperature: float = 0.7
+    """Temperature of the samples drawn while training."""
     sample_prompts: tuple[str, ...] = ("Once upon a time", "The old man", "One day", "It was")
     chat_prompts: tuple[str, ...] = ("Hello!", "Who are you?", "What is a cat?", "I feel sad.")
 
@@ -231,6 +237,8 @@ class Recipe:
             )
         if not 0 <= self.spell_share <= 1:
             raise InputError(f"spell_share must be between 0 and 1, not {self.spell_share}")
+        if self.sample_temperature < 0:
+            raise InputError(f"sample_temperature must be 0 or more, not {self.sample_temperature}")
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
         longest = max(phase.sequence_length for phase in (self.pretrain, self.sft))

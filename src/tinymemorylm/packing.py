@@ -54,17 +54,24 @@ class StreamWriter:
 def spell_words(
     ids: list[int], tokenizer: Tokenizer, share: float, rng: np.random.Generator
 ) -> Ids:
-    """Spell a share of the word occurrences in characters, so that spelling stays alive.
+    """Spell a share of a document's words in characters, so that spelling stays alive.
 
-    The first character is marked NOT_A_TARGET: the model learns to read and to finish
-    spelled words, and never to begin one where the tokenizer has a whole word.
+    Words are chosen by type, `share` of those in the document, and spelled wherever they occur
+    in it: so names have to be copied letter by letter. Where a word is spelled for the first
+    time its first character is marked NOT_A_TARGET: the model learns to read and to finish
+    spelled words, and never to begin one for which the tokenizer has a whole word.
     """
     array = np.asarray(ids, dtype=np.int64)
-    chosen = np.flatnonzero((tokenizer.classes[array] == WORD) & (rng.random(len(array)) < share))
+    words = np.unique(array[tokenizer.classes[array] == WORD])
+    chosen = words[rng.random(len(words)) < share]
     parts, done = [], 0
-    for position in chosen:
-        spelled = np.asarray(tokenizer.spell(ids[position]), dtype=np.int64)
-        spelled[0] |= NOT_A_TARGET
+    seen: set[int] = set()
+    for position in np.flatnonzero(np.isin(array, chosen)):
+        word = ids[position]
+        spelled = np.asarray(tokenizer.spell(word), dtype=np.int64)
+        if word not in seen:
+            spelled[0] |= NOT_A_TARGET
+            seen.add(word)
         parts += [array[done:position], spelled]
         done = position + 1
     return np.concatenate([*parts, array[done:]])

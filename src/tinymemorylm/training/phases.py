@@ -216,6 +216,7 @@ def _draw(
         recipe.chat_prompts if chat else recipe.sample_prompts,
         chat=chat,
         log_boost=log_boost(recipe.sft if chat else recipe.pretrain, table),
+        temperature=recipe.sample_temperature,
         seed=recipe.seed,
         where={
             "phase": position.phase,

@@ -14,7 +14,6 @@ from tinymemorylm.decoding.sampling import Sampling
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Message, Tokenizer
 
-SAMPLING = Sampling(temperature=0.7, top_p=0.95)
 MAX_NEW_TOKENS = 120
 
 
@@ -31,6 +30,7 @@ def draw_samples(
     *,
     chat: bool,
     log_boost: Tensor | None,
+    temperature: float,
     seed: int,
     where: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
@@ -40,7 +40,7 @@ def draw_samples(
             ids = tokenizer.encode_chat([Message("user", prompt)], add_generation_prompt=True)
         else:
             ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
-        sampling = Sampling(SAMPLING.temperature, top_p=SAMPLING.top_p, seed=seed + i)
+        sampling = Sampling(temperature, seed=seed + i)
         done = generate(
             model, tokenizer, ids, sampling, max_new_tokens=MAX_NEW_TOKENS, log_boost=log_boost
         )

@@ -1,0 +1,72 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tinymemorylm.config import PRESETS, ModelConfig, from_mapping, load_recipe, preset
+from tinymemorylm.errors import InputError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_the_way_through_plain_values(name: str):
+    values = dataclasses.asdict(PRESETS[name])
+    values["mtp_horizons"] = list(values["mtp_horizons"])  # as JSON has it
+    assert from_mapping(ModelConfig, values, "x") == PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"d_model": 130}, "d_model 130 must be a multiple of n_heads"),
+        ({"n_kv_heads": 3}, "n_heads 4 must be a multiple of n_kv_heads 3"),
+        ({"n_unique_layers": 5}, "n_logical_layers 16 must be a multiple"),
+        ({"n_unique_ffns": 9}, "n_unique_ffns 9 must be at most"),
+        ({"rotary_dims": 40}, "rotary_dims 40"),
+        ({"mtp_horizons": (1, 2)}, "mtp_horizons"),
+        ({"sliding_window": 0}, "sliding_window must be at least 1, not 0"),
+    ],
+)
+def test_impossible_architectures_name_the_value(changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        preset("haiku", **changes)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("prest = 'haiku'", "prest: Unexpected keyword argument"),
+        ("preset = 'sonnet'", "unknown preset 'sonnet'; choose from haiku"),
+        ("[pretrain]\ntokens = 'many'", "pretrain.tokens: .* not 'many'"),
+        ("[sft]\noptimizer = 'sgd'", "sft.optimizer: .* not 'sgd'"),
+        ("[pretrain]\nlong_share = 2.0", "long_share must be between 0 and 1, not 2.0"),
+        ("[pretrain]\nsequence_length = 4096", "sequence_length 4096 is above the context length"),
+        ("spell_share = -0.1", "spell_share must be between 0 and 1"),
+        ("a = = 1", "not valid TOML"),
+    ],
+)
+def test_bad_recipes_name_file_and_field(toml: str, message: str, tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(toml)
+    with pytest.raises(InputError, match=message) as error:
+        load_recipe(path)
+    assert "mine.toml" in str(error.value)
+
+
+def test_the_cards_recipe_is_the_card_to_the_letter():
+    recipe = load_recipe(Path("haiku"))
+    assert (recipe.preset, recipe.vocab_size) == ("haiku", 2133)
+    for phase, rate in ((recipe.pretrain, 8e-4), (recipe.sft, 2e-4)):
+        assert (phase.batch_size, phase.sequence_length) == (48, 2048)
+        assert (phase.learning_rate, phase.min_learning_rate) == (rate, 1e-5)
+        assert (phase.warmup_steps, phase.weight_decay, phase.max_grad_norm) == (300, 0.02, 1.0)
+        assert (phase.word_boost, phase.boost_anneal, phase.optimizer) == (3.0, None, "adamw")
+        assert (phase.checkpoint_every, phase.sample_every) == (1000, 5000)
+        assert (phase.mtp_weight, phase.mtp_share, phase.prompt_weight) == (0.3, 1.0, 0.0)
+    assert (recipe.sft.response_boost, recipe.sft.response_boost_tokens) == (3.0, 20)
+
+
+@pytest.mark.parametrize("name", ["haiku-cpu", "haiku-plus"])
+def test_long_context_is_trained_not_assumed(name: str):
+    recipe = load_recipe(Path(name))
+    for phase in (recipe.pretrain, recipe.sft):
+        assert phase.long_share >= 0.1 and phase.long_sequence_length == 2048

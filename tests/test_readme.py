@@ -1,0 +1,55 @@
+"""The README's own commands work as written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+
+from tinymemorylm import cli
+from tinymemorylm.config import load_recipe, shipped_recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^tmlm .+$", README, re.MULTILINE)
+
+
+def test_the_two_commands_come_first_and_exist():
+    first = re.search(r"```\n(.*?)```", README, re.DOTALL)
+    assert first is not None
+    targets = re.findall(r"^make (\S+)", first[1], re.MULTILINE)
+    assert targets == ["quickstart", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command: str):
+    arguments = shlex.split(command)[1:]
+    if arguments[0] in cli.WITH_OVERRIDES:
+        verb, rest = tyro.cli(
+            cli.Verb, args=arguments, config=cli.SETTINGS, return_unknown_args=True
+        )
+        cli.overridden(verb.recipe, rest, arguments[0])
+    else:
+        tyro.cli(cli.Verb, args=arguments, config=cli.SETTINGS)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/quickstart" in c])
+def test_commands_on_a_model_run(command: str, finished_run: Path, capsys):
+    assert cli.main(shlex.split(command.replace("runs/quickstart", str(finished_run)))[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_every_recipe_is_listed_and_loads():
+    recipes = sorted(shipped_recipe("x").parent.glob("*.toml"))
+    assert len(recipes) >= 5
+    for path in recipes:
+        load_recipe(path)
+        assert f"`{path.stem}`" in README
+
+
+def test_linked_documents_exist():
+    for link in re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / link).exists()
