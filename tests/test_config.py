@@ -61,7 +61,7 @@ def test_the_cards_recipe_is_the_card_to_the_letter():
         assert (phase.warmup_steps, phase.weight_decay, phase.max_grad_norm) == (300, 0.02, 1.0)
         assert (phase.word_boost, phase.boost_anneal, phase.optimizer) == (3.0, None, "adamw")
         assert (phase.checkpoint_every, phase.sample_every) == (1000, 5000)
-        assert (phase.mtp_weight, phase.mtp_share, phase.prompt_weight) == (0.3, 1.0, 0.0)
+        assert (phase.mtp_weight, phase.prompt_weight) == (0.3, 0.0)
     assert (recipe.sft.response_boost, recipe.sft.response_boost_tokens) == (3.0, 20)
 
 

@@ -42,7 +42,7 @@ def test_lines_are_cut_back_to_a_checkpoint(tmp_path: Path):
 def test_progress_is_silent_for_two_seconds_then_plain_lines(capsys):
     now = 0.0
     with Progress("packing", 100, clock=lambda: now) as progress:
-        for now in (1.0, 3.0, 4.0, 20.0):  # noqa: B007
+        for now in (1.0, 3.0, 4.0, 20.0):
             progress.update(now * 5, "words")
     assert capsys.readouterr().err.splitlines() == [
         "packing 15%  words  ETA 0:17",

@@ -52,7 +52,7 @@ def test_weights_that_do_not_fit_are_caught(copy: Path):
     content = load_tensors(copy / "model.pt")
     del content["model"]["final_norm.weight"]
     torch.save(content, copy / "model.pt")
-    with pytest.raises(InputError, match="does not fit config.json"):
+    with pytest.raises(InputError, match=r"does not fit config\.json"):
         load_model(copy)
 
 

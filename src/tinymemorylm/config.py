@@ -141,8 +141,6 @@ class Phase:
     weight_decay: float = 0.02
     max_grad_norm: float = 1.0
     mtp_weight: float = 0.3
-    mtp_share: float = 1.0
-    """Share of the positions whose further horizons are trained each step; less is faster."""
     word_boost: float = 3.0
     """Loss weight of targets that spell more than one character."""
     response_boost: float = 3.0
@@ -191,8 +189,6 @@ class Phase:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not 0 < self.mtp_share <= 1:
-            raise InputError(f"mtp_share must be above 0, at most 1, not {self.mtp_share}")
         if not 0 <= self.long_share <= 1:
             raise InputError(f"long_share must be between 0 and 1, not {self.long_share}")
         if self.boost_anneal is not None and not 0 < self.boost_anneal <= 1:

@@ -17,7 +17,6 @@ from tinymemorylm.training.schedule import Schedule
 from tinymemorylm.training.step import (
     TokenTable,
     micro_batch_rows,
-    sampled_positions,
     train_step,
     validation_figures,
 )
@@ -129,25 +128,6 @@ def test_sft_figures_count_the_assistant_alone():
     assert figures[0].nll == pytest.approx(figures[1].nll, rel=1e-6)
     assert figures[0].bits_per_byte == pytest.approx(figures[1].bits_per_byte, rel=1e-6)
     assert figures[0].loss != pytest.approx(figures[1].loss, rel=1e-3)
-
-
-def test_sampled_horizons_leave_the_main_head_alone(model: Transformer):
-    data = batch()
-    whole = run_step(model, data)
-    some = run_step(Transformer(preset("smoke")).initialise(3), data, mtp_share=0.25)
-    assert some.nll == pytest.approx(whole.nll, rel=1e-6)
-    for k, nll in some.horizon_nll.items():
-        assert nll == pytest.approx(whole.horizon_nll[k], rel=0.1)
-        assert nll != whole.horizon_nll[k]
-
-
-@pytest.mark.parametrize("share", [0.1, 0.25, 0.9])
-def test_the_asked_share_of_positions_is_sampled_evenly(share: float):
-    tokens = torch.randint(0, 512, (50, 400), generator=torch.Generator().manual_seed(0))
-    kept = sampled_positions(tokens, share)
-    assert kept.float().mean() == pytest.approx(share, abs=0.01)
-    assert kept.float().mean(0).std() < 0.1
-    assert not torch.equal(kept, sampled_positions(tokens + 1, share))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(model: Transformer):

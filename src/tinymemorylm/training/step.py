@@ -83,16 +83,6 @@ def _on(device: torch.device, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Ten
     )
 
 
-def sampled_positions(tokens: Tensor, share: float) -> Tensor:
-    """About `share` of the positions, (rows, seq) bool, drawn by the batch itself.
-
-    The draw hashes place and token, so it needs no random state and a resumed run repeats it.
-    """
-    place = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
-    hashed = (place + int(tokens.sum())) * 2654435761 % (1 << 32)
-    return hashed < share * (1 << 32)
-
-
 def attention_segments(segments: Tensor) -> Tensor | None:
     """Segments for the mask, or None where every row is one document: causal needs no mask."""
     return None if bool((segments == segments[:, :1]).all()) else segments
@@ -132,8 +122,6 @@ def train_step(
             phase.response_boost_tokens,
             phase.prompt_weight,
         )
-        if k > 1 and phase.mtp_share < 1:
-            weights[k] = weights[k] * sampled_positions(tokens[:, :seq], phase.mtp_share)
         spoken = True if response_index is None else response_index[:, k : k + seq] > 0
         reported[k] = (weights[k] > 0) & spoken
     totals = {k: float(weights[k].sum()) or 1.0 for k in horizons}
