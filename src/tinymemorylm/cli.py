@@ -26,7 +26,7 @@ def print_json(value: Any) -> None:
 class Quickstart:
     """The whole job in minutes: tokenizer, pretraining, SFT, samples, evaluation.
 
-    Uses the text that comes with the package, needs no network and no GPU. InterruptedRunError, it
+    Uses the text that comes with the package, needs no network and no GPU. Interrupted, it
     goes on where it stopped.
 
     Example: tmlm quickstart

@@ -87,7 +87,7 @@ def run_phase(
 ) -> None:
     """Train from `position` to the phase's end.
 
-    Raises InterruptedRunError after a signal, RunError if the loss is not finite; in both cases the
+    Raises InterruptedRunError after a signal, RunError if the loss is not finite; either way the
     last checkpoint is there to resume from.
     """
     schedule = Schedule(phase)
