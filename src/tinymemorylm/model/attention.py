@@ -46,11 +46,12 @@ def window_mask(seq: int, window: int, segments: Tensor | None, device: torch.de
     (batch x blocks, ...): query i sees keys j with 0 <= i - j < window, same segment.
     """
     blocks = -(-seq // QUERY_BLOCK)
-    queries = torch.arange(blocks * QUERY_BLOCK, device=device).view(blocks, QUERY_BLOCK, 1)
     offsets = torch.arange(window + QUERY_BLOCK, device=device) - window
-    keys = queries[:, :1] + offsets  # (blocks, 1, keys)
-    distance = queries - keys
-    mask = (distance >= 0) & (distance < window) & (keys >= 0)
+    distance = torch.arange(QUERY_BLOCK, device=device)[:, None] - offsets
+    band = (distance >= 0) & (distance < window)  # (queries, keys), the same in every block
+    starts = torch.arange(blocks, device=device)[:, None, None] * QUERY_BLOCK
+    keys = starts + offsets  # (blocks, 1, keys)
+    mask = band & (keys >= 0)
     if segments is None:
         return mask[:, None]
     padded = F.pad(segments, (0, blocks * QUERY_BLOCK - seq), value=-1)

@@ -12,7 +12,7 @@ from tinymemorylm.files import atomic_file
 
 INK, TRAIN, SMOOTH, VALIDATION = "#333333", "#b9cde0", "#2b6ca3", "#d1642c"
 
-PHASES = {"pretrain": "pretraining", "sft": "SFT (assistant tokens)"}
+PHASES = {"pretrain": "pretraining", "sft": "SFT"}
 
 
 def smoothed(values: list[float], window: int) -> list[float]:
@@ -71,7 +71,7 @@ def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None
     settled = [line["bits_per_byte"] for line in lines[min(len(lines) // 50, 50) :]]
     axes.set_ylim(0, 1.15 * max(settled))
     axes.set_xlabel("step")
-    axes.set_ylabel("bits per byte")
+    axes.set_ylabel("bits per byte (SFT: of the assistant's text)")
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
