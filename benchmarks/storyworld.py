@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import islice
 
 from tinymemorylm.corpus.storyworld import conversations, stories
-from tinymemorylm.tokenizer import count_pre_tokens
+from tinymemorylm.vocabulary import count_pre_tokens
 
 SEED = 7
 N_BYTES = 10_000_000

@@ -25,3 +25,6 @@ def test_quickstart_trains_measures_and_shows(
     again = capsys.readouterr()
     assert "already trained" in again.err
     assert again.out == first
+    (run / "evaluation.json").unlink()  # as after an interruption between training and measuring
+    quickstart.quickstart(run, seed=0, device="cpu")
+    assert "bits per byte" in capsys.readouterr().out

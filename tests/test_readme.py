@@ -31,9 +31,11 @@ def test_every_command_is_understood(command: str):
         verb, rest = tyro.cli(
             cli.Verb, args=arguments, config=cli.SETTINGS, return_unknown_args=True
         )
-        cli.overridden(verb.recipe, rest, arguments[0])
+        recipe = cli.overridden(verb.recipe, rest, arguments[0])
+        assert recipe.name == verb.recipe.stem and recipe.data and recipe.chat_data
     else:
-        tyro.cli(cli.Verb, args=arguments, config=cli.SETTINGS)
+        verb = tyro.cli(cli.Verb, args=arguments, config=cli.SETTINGS)
+        assert callable(verb.run)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/quickstart" in c])

@@ -188,10 +188,13 @@ class ChatBatches:
                 stored[r, used : used + len(ids)] = ids
                 segments[r, used : used + len(ids)] = segment
                 used += len(ids)
-        tokens = stored & ~NOT_A_TARGET
-        index = response_index(tokens, self.tokenizer)
-        is_target = (stored < NOT_A_TARGET) & (segments >= 0)
-        return Batch(tokens, segments, is_target, np.where(segments < 0, 0, index))
+        return chat_batch(stored, segments, self.tokenizer)
+
+
+def chat_batch(stored: Ids, segments: Ids, tokenizer: Tokenizer) -> Batch:
+    tokens, real = stored & ~NOT_A_TARGET, segments >= 0
+    index = np.where(real, response_index(tokens, tokenizer), 0)
+    return Batch(tokens, segments, (stored < NOT_A_TARGET) & real, index)
 
 
 class RelevanceBatches:
@@ -245,6 +248,4 @@ class RelevanceBatches:
         segments = np.full(stored.shape, -1, np.int64)
         for r, row in enumerate(rows):
             stored[r, : len(row)], segments[r, : len(row)] = row, 0
-        tokens = stored & ~NOT_A_TARGET
-        index = response_index(tokens, self.chats.tokenizer)
-        return Batch(tokens, segments, stored < NOT_A_TARGET, np.where(segments < 0, 0, index))
+        return chat_batch(stored, segments, self.chats.tokenizer)

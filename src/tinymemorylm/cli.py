@@ -174,10 +174,10 @@ class _Training:
     """cpu, cuda or mps; the best there is when left out."""
 
     def go(self, recipe: Recipe, **more: Any) -> None:
-        from tinymemorylm.report.run_report import report_run
+        from tinymemorylm.report.run_report import reported
         from tinymemorylm.training.phases import train
 
-        try:
+        with reported(self.out):
             train(
                 recipe,
                 self.out,
@@ -186,8 +186,6 @@ class _Training:
                 device=self.device,
                 **more,
             )
-        finally:
-            report_run(self.out)
 
 
 def overridden(path: Path, overrides: list[str], verb: str) -> Recipe:

@@ -199,6 +199,11 @@ class Phase:
                 f"learning_rate {self.learning_rate}"
             )
 
+    @property
+    def logit_adjustment(self) -> float | None:
+        """The word boost its weights are left biased by, if it never falls to 1."""
+        return self.word_boost if self.boost_anneal is None and self.word_boost != 1 else None
+
 
 @dataclass(frozen=True)
 class Recipe:

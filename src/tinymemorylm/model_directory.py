@@ -108,6 +108,11 @@ def read_log_boost(
 ) -> torch.Tensor | None:
     """What to subtract from the logits, (vocab_size,), if the weights need an adjustment."""
     boost = read_config(folder)["logit_adjustment"].get(weights or default_weights(folder))
+    return log_boost(tokenizer, boost)
+
+
+def log_boost(tokenizer: Tokenizer, boost: float | None) -> torch.Tensor | None:
+    """Log of the boost for words, 0 for the rest, (vocab_size,); None for no boost."""
     if boost is None:
         return None
     return torch.from_numpy(tokenizer.classes == 2).float() * math.log(boost)

@@ -17,7 +17,7 @@ from tinymemorylm.files import write_json
 from tinymemorylm.model_directory import Weights, load_model
 from tinymemorylm.packing import NOT_A_TARGET
 from tinymemorylm.progress import log
-from tinymemorylm.report.run_report import read_lines, report_run
+from tinymemorylm.report.run_report import read_lines, report_run, reported
 from tinymemorylm.training.phases import is_finished, train
 
 
@@ -27,10 +27,9 @@ def quickstart(run: Path, seed: int, device: str | None) -> None:
     if is_finished(run, recipe):
         log(f"{run} is already trained; delete it to train again")
     else:
-        try:
+        with reported(run):
             train(recipe, run, resume=True, device=device)
-        finally:
-            report_run(run)
+    if not (run / "evaluation.json").exists():  # it may have been interrupted just here
         write_json(run / "evaluation.json", evaluate_held_out(run))
         report_run(run)
     show(run)

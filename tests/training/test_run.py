@@ -217,3 +217,18 @@ def test_unusable_recipes_are_one_clear_error(
 def test_an_unknown_device_is_a_clear_error(tiny_recipe: Recipe, tmp_path: Path):
     with pytest.raises(InputError, match="device 'abacus'"):
         train(tiny_recipe, tmp_path / "run", device="abacus")
+
+
+def test_skipped_input_is_counted_also_when_no_tokenizer_is_built(
+    finished_run: Path, tiny_recipe: Recipe, tmp_path: Path, capsys
+):
+    chats = tmp_path / "chats.jsonl"
+    good = '{"prompt": "Hi, how are you today?", "response": "Fine."}\n'
+    chats.write_text(good * 30 + "{broken\n")
+    recipe = dataclasses.replace(
+        tiny_recipe,
+        chat_data=(str(chats),),
+        pretrain=dataclasses.replace(tiny_recipe.pretrain, tokens=0),
+    )
+    train(recipe, tmp_path / "run", start_from=finished_run, skip_bad=True, device="cpu")
+    assert "skipped 1 bad pieces of input" in capsys.readouterr().err

@@ -4,9 +4,12 @@ In: a run directory, finished or not. Out: `loss_curve.png` and `README.md` in i
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tinymemorylm.errors import RunError
 from tinymemorylm.files import write_text
 from tinymemorylm.model_directory import read_config
 from tinymemorylm.report.curves import draw_loss_curve
@@ -33,3 +36,17 @@ def report_run(run: Path) -> None:
     draw_loss_curve(metrics, title, run / "loss_curve.png")
     samples = read_lines(run / "samples.jsonl")
     write_text(run / "README.md", model_card(config, recipe, metrics, samples, evaluation))
+
+
+@contextmanager
+def reported(run: Path) -> Iterator[None]:
+    """Report the run when the block ends, also when it failed or was interrupted.
+
+    Bad input leaves the directory as it was.
+    """
+    try:
+        yield
+    except RunError:
+        report_run(run)
+        raise
+    report_run(run)

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from tinymemorylm import __version__
-from tinymemorylm.batches import ChatBatches, RelevanceBatches, TextBatches, TokenStream
+from tinymemorylm.batches import Batch, ChatBatches, RelevanceBatches, TextBatches, TokenStream
 from tinymemorylm.config import Phase, Recipe
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import write_json
 from tinymemorylm.model.account import parameter_account
 from tinymemorylm.model.transformer import Transformer
-from tinymemorylm.model_directory import load_model, save_weights, write_config
+from tinymemorylm.model_directory import load_model, log_boost, save_weights, write_config
 from tinymemorylm.progress import log
 from tinymemorylm.tokenizer import Tokenizer
 from tinymemorylm.training.checkpoint import load_checkpoint
@@ -39,7 +39,7 @@ VALIDATION_TOKENS = 65_536
 MEMORY_SHARE = 0.4
 """Share of the free memory a step's activations may take."""
 MAX_MICRO_BATCH_BYTES = 2 << 30
-"""More activations at once only leave the CPU's caches; measured no faster."""
+"""Enough for a CPU at any free memory: its micro-batches need not be larger."""
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -79,18 +79,20 @@ def phase_data(
             return ChatBatches(stream, tokenizer, seq, ahead, seed)
         return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed)
 
-    def batch(stage: Stage, first_row: int) -> Any:
+    def batch(stage: Stage, first_row: int) -> Batch:
         if stage.seq not in cut:
             cut[stage.seq] = batches(train, stage.seq)
         return cut[stage.seq].batch(first_row, stage.rows)
 
-    relevance = lambda step: None  # noqa: E731
+    groups = None
     if name == "sft" and phase.relevance_weight:
         chats = ChatBatches(train, tokenizer, phase.sequence_length, ahead, seed)
         groups = RelevanceBatches(chats, phase.relevance_negatives)
-        relevance = lambda step: groups.batch(  # noqa: E731
-            step * phase.relevance_groups, phase.relevance_groups
-        )
+
+    def relevance(step: int) -> Batch | None:
+        if groups is None:
+            return None
+        return groups.batch(step * phase.relevance_groups, phase.relevance_groups)
 
     seq = min(phase.sequence_length, len(held_out) - ahead)
     if seq < 1:
@@ -187,7 +189,7 @@ def train(
                 position,
                 metrics,
                 samples,
-                partial(_draw, recipe, model, tokenizer, table),
+                partial(_draw, recipe, model, tokenizer),
                 activation_budget(target),
             )
             describe(position)
@@ -199,15 +201,8 @@ def train(
         samples.close()
 
 
-def log_boost(phase: Phase, table: TokenTable) -> torch.Tensor | None:
-    """What to subtract from the logits of weights trained under a boost that never fell to 1."""
-    if phase.boost_anneal is not None or phase.word_boost == 1:
-        return None
-    return table.is_word * torch.tensor(phase.word_boost).log().item()
-
-
 def _draw(
-    recipe: Recipe, model: Transformer, tokenizer: Tokenizer, table: TokenTable, position: Position
+    recipe: Recipe, model: Transformer, tokenizer: Tokenizer, position: Position
 ) -> Iterator[dict[str, Any]]:
     chat = position.phase == "sft"
     return draw_samples(
@@ -215,7 +210,7 @@ def _draw(
         tokenizer,
         recipe.chat_prompts if chat else recipe.sample_prompts,
         chat=chat,
-        log_boost=log_boost(recipe.sft if chat else recipe.pretrain, table),
+        log_boost=log_boost(tokenizer, (recipe.sft if chat else recipe.pretrain).logit_adjustment),
         temperature=recipe.sample_temperature,
         seed=recipe.seed,
         where={
@@ -237,9 +232,9 @@ def _describe(
 ) -> None:
     """Write config.json: what this model is and how far it has come."""
     adjusted = {
-        name: phase.word_boost
+        name: phase.logit_adjustment
         for name, phase in (("pretrain", recipe.pretrain), ("model", recipe.sft))
-        if phase.tokens and phase.boost_anneal is None and phase.word_boost != 1
+        if phase.tokens and phase.logit_adjustment is not None
     }
     provenance = {
         "recipe": recipe.name,

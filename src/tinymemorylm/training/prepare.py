@@ -70,9 +70,9 @@ def prepare(
             f"recipe {recipe.name} names no conversations; give --chat-data PATH..., "
             "or --sft.tokens 0 to only pretrain"
         )
-    bad = BadInput(skip=skip_bad)
     if tokenizer is None:
-        tokenizer = build_tokenizer(recipe, bad)
+        tokenizer = build_tokenizer(recipe, BadInput(skip=skip_bad))
+    bad = BadInput(skip=skip_bad)  # counts each bad piece once: in the pass that packs it
     tokenizer.save(run / "tokenizer.json")
     counts: dict[str, Any] = {"sources": source_digest([*recipe.data, *recipe.chat_data])}
     settings: dict[str, Any] = {
@@ -83,14 +83,14 @@ def prepare(
     if "pretrain" in phases:
         n_documents = sum(1 for _ in documents(recipe, BadInput(skip=skip_bad), "counting texts"))
         counts["pretrain"] = pack_documents(
-            documents(recipe, BadInput(skip=skip_bad), "packing texts"),
+            documents(recipe, bad, "packing texts"),
             tokenizer,
             run / "shards" / "pretrain",
             n_documents=n_documents,
             **settings,
         )
     if "sft" in phases:
-        chats = list(conversations(recipe, BadInput(skip=skip_bad), "reading conversations"))
+        chats = list(conversations(recipe, bad, "reading conversations"))
         counts["sft"] = pack_conversations(
             chats, tokenizer, run / "shards" / "sft", n_conversations=len(chats), **settings
         )
