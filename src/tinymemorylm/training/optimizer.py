@@ -12,6 +12,7 @@ import torch
 
 from tinymemorylm.config import Phase
 from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.training.muon import Muon
 
 BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
@@ -56,9 +57,7 @@ def make_optimizer(model: Transformer, phase: Phase) -> Optimizer:
         table = model.embedding.weight
         trunk = [p for p in matrices if p is not table]
         matrices = [table]
-        muon = torch.optim.Muon(
-            trunk, lr=phase.learning_rate, weight_decay=phase.weight_decay, momentum=MUON_MOMENTUM
-        )
+        muon = Muon(trunk, phase.learning_rate, MUON_MOMENTUM, phase.weight_decay)
         for group in muon.param_groups:
             group["lr_scale"] = MUON_LR_SCALE
         parts.append(muon)
