@@ -8,6 +8,7 @@ import pytest
 import tyro
 
 from tinymemorylm import cli
+from tinymemorylm.commands.training import overridden
 from tinymemorylm.config import load_recipe, shipped_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def test_every_command_is_understood(command: str):
         verb, rest = tyro.cli(
             cli.Verb, args=arguments, config=cli.SETTINGS, return_unknown_args=True
         )
-        recipe = cli.overridden(verb.recipe, rest, arguments[0])
+        recipe = overridden(verb.recipe, rest, arguments[0])
         assert recipe.name == verb.recipe.stem and recipe.data and recipe.chat_data
     else:
         verb = tyro.cli(cli.Verb, args=arguments, config=cli.SETTINGS)

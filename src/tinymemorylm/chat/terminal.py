@@ -1,0 +1,120 @@
+"""The chat's ends: lines in from a terminal or a pipe, an answer out token by token.
+
+In: a session and what answers it. Out: text on stdout; notices dimmed on a terminal, else on
+stderr.
+"""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tinymemorylm.chat.session import ChatSession
+from tinymemorylm.errors import InputError
+from tinymemorylm.progress import log
+from tinymemorylm.terminal_text import printable
+from tinymemorylm.tokenizer import Message
+
+LEAVING = "Ctrl-C again leaves; so do Ctrl-D and /quit"
+
+
+def is_terminal() -> bool:
+    """Whether a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines from the keyboard, until its end, or Ctrl-C twice on an empty prompt."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # gives input() editing and a history
+    interrupted = False
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+            if interrupted:
+                return
+            interrupted = True
+            notice(LEAVING)
+        except UnicodeDecodeError:
+            notice("that line is not UTF-8")
+        else:
+            interrupted = False
+            yield line
+
+
+def piped_lines(source: BinaryIO) -> Iterator[str]:
+    """Lines of a pipe or a file. Raises InputError for one that is not UTF-8."""
+    for number, raw in enumerate(source, start=1):
+        try:
+            yield raw.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"line {number} of the input is not UTF-8 at byte {error.start + 1}"
+            ) from None
+
+
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[list[int]]:
+    """Ctrl-C adds to the list instead of raising: it stops an answer, not the program."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def notice(text: str) -> None:
+    """A word beside the conversation."""
+    if not is_terminal():
+        log(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(text, style="dim"))
+
+
+@dataclass
+class Conversation:
+    """Runs a session. answer: the pieces of an answer to messages; called with a number for
+    each attempt, so that none repeats another's draws."""
+
+    session: ChatSession
+    answer: Callable[[list[Message], int], Iterator[str]]
+    attempts: int = 0
+
+    def run(self) -> None:
+        """Until the input ends. Raises InputError for piped input that is not UTF-8."""
+        for line in typed_lines() if is_terminal() else piped_lines(sys.stdin.buffer):
+            try:
+                outcome = self.session.handle(line)
+                if outcome.notice:
+                    notice(outcome.notice)
+                if outcome.prompt:
+                    self.session.answered(self._write_answer(outcome.prompt))
+                if outcome.leave:
+                    return
+            except InputError as error:
+                notice(str(error))
+
+    def _write_answer(self, prompt: list[Message]) -> str:
+        given = ""
+        with interrupts_noted() as interrupts:
+            for piece in self.answer(prompt, self.attempts):
+                given += piece
+                sys.stdout.write(printable(piece) if is_terminal() else piece)
+                sys.stdout.flush()
+                if interrupts:
+                    break
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        self.attempts += 1
+        return given
