@@ -1,7 +1,9 @@
 """The README's own commands work as written."""
 
+import io
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,16 @@ def test_every_command_is_understood(command: str):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/quickstart" in c])
-def test_commands_on_a_model_run(command: str, finished_run: Path, capsys):
+def test_commands_on_a_model_run(command: str, finished_run: Path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hello!\n")))
     assert cli.main(shlex.split(command.replace("runs/quickstart", str(finished_run)))[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_examples_run(code: str, finished_run: Path, capsys):
+    exec(code.replace("runs/quickstart", str(finished_run)), {})
     assert capsys.readouterr().out.strip()
 
 
