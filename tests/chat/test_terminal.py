@@ -71,7 +71,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal, tmp_pat
     terminal.expect("> ")
     terminal.type("hi\r")
     terminal.expect("aaa")
-    terminal.type("\x03")
+    terminal.type("\x03\x03")
     terminal.expect("> ")
     terminal.type(f"/save {tmp_path / 'chat.json'}\r")
     terminal.expect("saved 2 messages")

@@ -53,7 +53,7 @@ def fit(tokenizer: Tokenizer, messages: Sequence[Message], limit: int) -> list[M
             if size > left and not kept:
                 raise InputError(
                     f"the message is {size} tokens; beside the system message and room for an "
-                    f"answer the context holds {max(0, left)}: shorten it"
+                    f"answer the context holds {max(0, left)}: shorten it, or lower max_new_tokens"
                 )
             if size > left:
                 break

@@ -5,11 +5,13 @@ stderr.
 """
 
 import contextlib
+import itertools
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from types import FrameType
+from typing import Any, BinaryIO
 
 from tinymemorylm.chat.session import ChatSession
 from tinymemorylm.errors import InputError
@@ -32,7 +34,8 @@ def typed_lines() -> Iterator[str]:
     interrupted = False
     while True:
         try:
-            line = input("> ")
+            with on_interrupt(signal.default_int_handler):
+                line = input("> ")
         except EOFError:
             print()
             return
@@ -51,7 +54,11 @@ def typed_lines() -> Iterator[str]:
 
 def piped_lines(source: BinaryIO) -> Iterator[str]:
     """Lines of a pipe or a file. Raises InputError for one that is not UTF-8."""
-    for number, raw in enumerate(source, start=1):
+    for number in itertools.count(1):
+        with on_interrupt(signal.default_int_handler):
+            raw = source.readline()
+        if not raw:
+            return
         try:
             yield raw.decode()
         except UnicodeDecodeError as error:
@@ -61,12 +68,11 @@ def piped_lines(source: BinaryIO) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def interrupts_noted() -> Iterator[list[int]]:
-    """Ctrl-C adds to the list instead of raising: it stops an answer, not the program."""
-    noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+def on_interrupt(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """What Ctrl-C does meanwhile."""
+    before = signal.signal(signal.SIGINT, handler)
     try:
-        yield noted
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -90,9 +96,18 @@ class Conversation:
     session: ChatSession
     answer: Callable[[list[Message], int], Iterator[str]]
     attempts: int = 0
+    interrupted: bool = False
+    """Whether Ctrl-C came since the answer began; it raises only while a line is awaited."""
 
     def run(self) -> None:
         """Until the input ends. Raises InputError for piped input that is not UTF-8."""
+        with on_interrupt(self._interrupt):
+            self._run()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+
+    def _run(self) -> None:
         for line in typed_lines() if is_terminal() else piped_lines(sys.stdin.buffer):
             try:
                 outcome = self.session.handle(line)
@@ -106,15 +121,14 @@ class Conversation:
                 notice(str(error))
 
     def _write_answer(self, prompt: list[Message]) -> str:
-        given = ""
-        with interrupts_noted() as interrupts:
-            for piece in self.answer(prompt, self.attempts):
-                given += piece
-                sys.stdout.write(printable(piece) if is_terminal() else piece)
-                sys.stdout.flush()
-                if interrupts:
-                    break
-            sys.stdout.write("\n")
+        given, self.interrupted = "", False
+        for piece in self.answer(prompt, self.attempts):
+            given += piece
+            sys.stdout.write(printable(piece) if is_terminal() else piece)
             sys.stdout.flush()
+            if self.interrupted:
+                break
+        sys.stdout.write("\n")
+        sys.stdout.flush()
         self.attempts += 1
         return given
