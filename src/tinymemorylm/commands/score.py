@@ -81,7 +81,8 @@ def scored(lm: "LanguageModel", text: str) -> "Score":
 
         def progress(done: int, total: int) -> None:
             shown.total = total
-            shown.update(done, f"{done:,} of {total:,} tokens")
+            if done < total:  # else it would begin to show only to say that it is done
+                shown.update(done, f"{done:,} of {total:,} tokens")
 
         return lm.score(text, progress)
 
