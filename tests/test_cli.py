@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, results, and one clear line for bad input."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tinymemorylm import cli
+from tinymemorylm.commands.generation import Generate
+from tinymemorylm.decoding.sampling import Sampling
+from tinymemorylm.language_model import MAX_NEW_TOKENS
 
 VERBS = [
     ["quickstart"],
@@ -16,6 +20,8 @@ VERBS = [
     ["pretrain"],
     ["sft"],
     ["generate"],
+    ["chat"],
+    ["score"],
     ["info"],
     ["tokenizer", "train"],
     ["tokenizer", "inspect"],
@@ -109,6 +115,8 @@ def test_train_takes_recipe_fields_as_options_and_resumes(tmp_path: Path, capsys
         (["info"], "give either --preset NAME or --model DIR"),
         (["info", "--model", "nowhere"], "nowhere is not a model directory"),
         (["generate", "--model", "nowhere", "--prompt", "x"], "nowhere is not a model directory"),
+        (["chat", "--model", "nowhere"], "nowhere is not a model directory"),
+        (["score", "--text", "nowhere.txt"], "nowhere.txt: can't be read"),
         (["train", "--recipe", "nowhere", "--out", "x"], "no recipe nowhere; name a TOML file or"),
         (
             ["train", "--recipe", "smoke", "--out", "x", "--data", "nowhere.txt"],
@@ -123,6 +131,7 @@ def test_train_takes_recipe_fields_as_options_and_resumes(tmp_path: Path, capsys
             "give more text or --vocab-size",
         ),
         (["tokenizer", "inspect", "--tokenizer", "nowhere.json", "--text", "x"], "nowhere.json"),
+        (["tokenizer", "inspect", "--tokenizer", "x"], "give either --text TEXT or --data FILE"),
         (["sft", "--recipe", "smoke", "--out", "x", "--model", "nowhere"], "not a model directory"),
         (["pretrain", "--recipe", "smoke", "--out", "x", "--tokenizer", "no.json"], "no.json"),
         (["train", "--recipe", "smoke", "--out", "x", "--pretrain.long-share", "3"], "long_share"),
@@ -144,6 +153,26 @@ def test_generate_names_a_bad_setting(finished_run: Path, capsys):
     assert capsys.readouterr().err == "tmlm: temperature must be 0 or more, not -1.0\n"
     assert run(*where, "--prompt", "so " * 3000) == 2
     assert "the context holds 256" in capsys.readouterr().err
+
+
+def test_sampling_options_default_to_the_librarys():
+    options = Generate(prompt="x").options()
+    assert options.pop("max_new_tokens") == MAX_NEW_TOKENS
+    assert options.pop("stop") == ()
+    assert options == dataclasses.asdict(Sampling())
+
+
+def test_a_reader_that_leaves_early_is_no_error(finished_run: Path):
+    code = "import sys; from tinymemorylm import cli; sys.exit(cli.main(sys.argv[1:]))"
+    score = subprocess.Popen(
+        [sys.executable, "-c", code, "score", "--model", str(finished_run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert score.stdout
+    score.stdout.close()
+    assert score.communicate(b"the cat " * 50)[1] == b""
 
 
 def test_debug_shows_the_traceback():

@@ -1,13 +1,16 @@
 """The README's own commands work as written."""
 
+import io
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import tyro
 
 from tinymemorylm import cli
+from tinymemorylm.commands.training import overridden
 from tinymemorylm.config import load_recipe, shipped_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +34,7 @@ def test_every_command_is_understood(command: str):
         verb, rest = tyro.cli(
             cli.Verb, args=arguments, config=cli.SETTINGS, return_unknown_args=True
         )
-        recipe = cli.overridden(verb.recipe, rest, arguments[0])
+        recipe = overridden(verb.recipe, rest, arguments[0])
         assert recipe.name == verb.recipe.stem and recipe.data and recipe.chat_data
     else:
         verb = tyro.cli(cli.Verb, args=arguments, config=cli.SETTINGS)
@@ -39,8 +42,16 @@ def test_every_command_is_understood(command: str):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/quickstart" in c])
-def test_commands_on_a_model_run(command: str, finished_run: Path, capsys):
+def test_commands_on_a_model_run(command: str, finished_run: Path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hello!\n")))
     assert cli.main(shlex.split(command.replace("runs/quickstart", str(finished_run)))[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_examples_run(code: str, finished_run: Path, capsys):
+    exec(code.replace("runs/quickstart", str(finished_run)), {})
     assert capsys.readouterr().out.strip()
 
 

@@ -93,6 +93,5 @@ def show(run: Path) -> None:
     console.print(
         f"\nIn {run}: tokenizer.json, pretrain.pt, model.pt, samples.jsonl, loss_curve.png and a "
         "model card, README.md\n"
-        "[bold]Try next[/bold]: "
-        f'tmlm generate --model {run} --chat --prompt "What is a river?"'
+        f"[bold]Try next[/bold]: tmlm chat --model {run}"
     )

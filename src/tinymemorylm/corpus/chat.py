@@ -83,6 +83,11 @@ def _alpaca_prompt(value: dict[str, Any]) -> Any:
     return f"{instruction}\n{given}" if isinstance(instruction, str) else instruction
 
 
+def listed_messages(messages: Any) -> list[Message]:
+    """The messages of a list of {"role", "content"}. Raises InputError for any other value."""
+    return [_message(role, content) for role, content in _listed_turns(messages)]
+
+
 def _message(role: str, content: Any) -> Message:
     if fault := text_fault(content):
         raise InputError(f"the {role} turn's content {fault}")

@@ -1,7 +1,7 @@
 """Bits per byte of a text: total nats / ln 2 / UTF-8 bytes, every byte counted once.
 
-In: a model and documents. Out: totals. Each scored token sees <bos> or up to WINDOW tokens
-before it; <eos> is not scored. Invariant to batching and to the order of documents.
+In: a model and documents. Out: nats of each token, and totals. A token sees <bos> or up to WINDOW
+tokens before it; <eos> is not scored. Invariant to batching and to the order of documents.
 """
 
 import math
@@ -50,10 +50,10 @@ def windows(ids: Sequence[int], bos_id: int, size: int = WINDOW) -> Iterator[Win
 
 
 @torch.no_grad()
-def score_windows(
+def windows_nll(
     model: Transformer, group: list[Window], pad_id: int, log_boost: Tensor | None
-) -> float:
-    """Total nats of the windows' scored tokens, run as one batch."""
+) -> list[Tensor]:
+    """nll in nats of each window's scored tokens, (n_scored,), run as one batch."""
     device = model.embedding.weight.device
     longest = max(len(window.tokens) for window in group)
     tokens = torch.full((len(group), longest), pad_id)
@@ -66,7 +66,30 @@ def score_windows(
     states = model(tokens[:, :-1])  # padding comes after all that is scored: causal, so unseen
     hidden = model.head_input(states[scored])
     nll = token_nll(hidden, model.embedding.weight, tokens[:, 1:][scored], log_boost)
-    return float(nll.double().sum())
+    return list(nll.cpu().double().split([window.n_scored for window in group]))
+
+
+def documents_nll(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    documents: Iterable[Sequence[int]],
+    log_boost: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """nll in nats of every token of the documents' ids, in order, a window (n_scored,) at a time.
+
+    The model must be in evaluation mode, on any device.
+    """
+    size = min(WINDOW, model.config.context_length // 2)
+    pending: list[Window] = []
+    for ids in documents:
+        for window in windows(ids, tokenizer.bos_id, size):
+            longest = max([len(window.tokens), *(len(w.tokens) for w in pending)])
+            if pending and longest * (len(pending) + 1) > BATCH_TOKENS:
+                yield from windows_nll(model, pending, tokenizer.pad_id, log_boost)
+                pending = []
+            pending.append(window)
+    if pending:
+        yield from windows_nll(model, pending, tokenizer.pad_id, log_boost)
 
 
 def score_documents(
@@ -76,19 +99,16 @@ def score_documents(
     log_boost: Tensor | None = None,
 ) -> TextScore:
     """Score whole documents. The model must be in evaluation mode, on any device."""
-    nats, n_bytes, n_tokens = 0.0, 0, 0
-    size = min(WINDOW, model.config.context_length // 2)
-    pending: list[Window] = []
-    for text in documents:
-        ids = tokenizer.encode(text)
-        n_bytes += len(text.encode())
-        n_tokens += len(ids)
-        for window in windows(ids, tokenizer.bos_id, size):
-            longest = max([len(window.tokens), *(len(w.tokens) for w in pending)])
-            if pending and longest * (len(pending) + 1) > BATCH_TOKENS:
-                nats += score_windows(model, pending, tokenizer.pad_id, log_boost)
-                pending = []
-            pending.append(window)
-    if pending:
-        nats += score_windows(model, pending, tokenizer.pad_id, log_boost)
+    n_bytes, n_tokens = 0, 0
+
+    def encoded() -> Iterator[list[int]]:
+        nonlocal n_bytes, n_tokens
+        for text in documents:
+            ids = tokenizer.encode(text)
+            n_bytes += len(text.encode())
+            n_tokens += len(ids)
+            yield ids
+
+    nlls = documents_nll(model, tokenizer, encoded(), log_boost)
+    nats = sum((float(nll.sum()) for nll in nlls), 0.0)
     return TextScore(nats, n_bytes, n_tokens)

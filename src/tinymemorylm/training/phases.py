@@ -18,6 +18,7 @@ import torch
 from tinymemorylm import __version__
 from tinymemorylm.batches import Batch, ChatBatches, RelevanceBatches, TextBatches, TokenStream
 from tinymemorylm.config import Phase, Recipe
+from tinymemorylm.device import choose_device
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import write_json
 from tinymemorylm.model.account import parameter_account
@@ -40,20 +41,6 @@ MEMORY_SHARE = 0.4
 """Share of the free memory a step's activations may take."""
 MAX_MICRO_BATCH_BYTES = 2 << 30
 """Enough for a CPU at any free memory: its micro-batches need not be larger."""
-
-
-def choose_device(name: str | None) -> torch.device:
-    """`name`, or the best there is. Raises InputError for a device that isn't there."""
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} can't be used: {reason}") from None
-    return torch.device(name)
 
 
 def activation_budget(device: torch.device) -> int:
