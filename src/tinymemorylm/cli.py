@@ -16,6 +16,7 @@ from tinymemorylm.config import ModelConfig, Recipe, load_recipe, preset
 from tinymemorylm.errors import InputError, RunError
 
 Weights = Literal["pretrain", "model"]
+Sink = Literal["tensorboard", "trackio"]
 
 
 def print_json(value: Any) -> None:
@@ -172,6 +173,8 @@ class _Training:
     """Count bad input instead of stopping at it."""
     device: str | None = None
     """cpu, cuda or mps; the best there is when left out."""
+    track: Annotated[tuple[Sink, ...], tyro.conf.UseAppendAction] = ()
+    """Show the figures in tensorboard or trackio too; can be given for each."""
 
     def go(self, recipe: Recipe, **more: Any) -> None:
         from tinymemorylm.report.run_report import reported
@@ -184,6 +187,7 @@ class _Training:
                 resume=self.resume,
                 skip_bad=self.skip_bad,
                 device=self.device,
+                track=self.track,
                 **more,
             )
 
@@ -225,9 +229,12 @@ class Pretrain(_Training):
     """A tokenizer.json to use instead of building one."""
 
     def run(self, overrides: list[str]) -> None:
+        from tinymemorylm.tokenizer import Tokenizer
+
         recipe = overridden(self.recipe, overrides, "pretrain")
         recipe = replace(recipe, sft=replace(recipe.sft, tokens=0))
-        self.go(recipe, tokenizer_file=self.tokenizer)
+        tokenizer = Tokenizer.load(self.tokenizer) if self.tokenizer else None
+        self.go(recipe, tokenizer=tokenizer)
 
 
 @dataclass(frozen=True)

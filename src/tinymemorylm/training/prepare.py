@@ -18,7 +18,7 @@ from tinymemorylm.corpus import (
     total_bytes_hint,
 )
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import write_json
+from tinymemorylm.files import file_sha256, write_json
 from tinymemorylm.packing import pack_conversations, pack_documents
 from tinymemorylm.progress import log, watched
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
@@ -58,11 +58,16 @@ def prepare(
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """Tokenizer and streams for `phases`; what an earlier call finished is used again.
 
-    tokenizer: the one to use, or None to build one. Raises InputError for unusable data.
+    tokenizer: the one to use, or None to build one. Raises InputError for unusable data, or if
+    the streams were made with another tokenizer than the one to use.
     """
     done = run / "prepared.json"
     if done.exists():
-        return Tokenizer.load(run / "tokenizer.json"), json.loads(done.read_text())
+        if tokenizer is None:
+            tokenizer = Tokenizer.load(run / "tokenizer.json")
+        elif file_sha256(run / "tokenizer.json") != tokenizer.sha256:
+            raise InputError(f"{run} was begun with another tokenizer; name another --out")
+        return tokenizer, json.loads(done.read_text())
     if "pretrain" in phases and not recipe.data:
         raise InputError(f"recipe {recipe.name} names no data; give --data PATH...")
     if "sft" in phases and not recipe.chat_data:
