@@ -149,7 +149,9 @@ class Architecture:
     def changes(self) -> dict[str, Any]:
         """The fields that differ from the preset, as `ModelConfig` takes them."""
         given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return {k: v or None if k in ("embedding_rank", "mtp_rank") else v for k, v in given.items()}
+        return {
+            k: v or None if k in ("embedding_rank", "mtp_rank") else v for k, v in given.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,9 @@ def check_sinks(names: Sequence[SinkName]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise InputError(f"--track {name}: {error}; pip install 'tinymemorylm[track]'") from None
+            raise InputError(
+                f"--track {name}: {error}; pip install 'tinymemorylm[track]'"
+            ) from None
 
 
 class TrackedLines(JsonLines):
