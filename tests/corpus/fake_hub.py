@@ -36,7 +36,7 @@ class Hub(BaseHTTPRequestHandler):
         code = {"X-Error-Code": "RepoNotFound" if "/api/" in path else "EntryNotFound"}
         return self._answer(404, b"{}", code)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

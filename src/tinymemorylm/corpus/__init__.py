@@ -1,6 +1,7 @@
 """Text and conversations from whatever the user names as data.
 
-In: paths, globs, "storyworld:SEED:BYTES", or "hf:owner/name" and other hub sources. Out: documents, conversations, sizes and digests.
+In: paths, globs, "storyworld:SEED:BYTES", or "hf:owner/name" and other hub sources. Out:
+documents, conversations, sizes and digests.
 """
 
 from collections.abc import Iterator, Sequence
