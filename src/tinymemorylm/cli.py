@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from tinymemorylm.commands.lab import Ablate
 from tinymemorylm.config import ModelConfig, Recipe, load_recipe, preset
 from tinymemorylm.errors import InputError, RunError
 
@@ -337,6 +338,11 @@ Verb = (
         Annotated[TokenizerTrain, tyro.conf.subcommand("train")]
         | Annotated[TokenizerInspect, tyro.conf.subcommand("inspect")],
         tyro.conf.subcommand("tokenizer", description="Build word/character tokenizers."),
+    ]
+    | Annotated[
+        # tyro makes no level of a single verb: None, never shown, is the second.
+        Annotated[Ablate, tyro.conf.subcommand("ablate")] | Annotated[None, tyro.conf.Suppress],
+        tyro.conf.subcommand("lab", description="Settle choices by measurement."),
     ]
 )
 SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)

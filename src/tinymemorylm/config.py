@@ -278,7 +278,8 @@ class Recipe:
             raise InputError(f"sample_temperature must be 0 or more, not {self.sample_temperature}")
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
-        longest = max(phase.sequence_length for phase in (self.pretrain, self.sft))
+        run = [phase for phase in (self.pretrain, self.sft) if phase.tokens]
+        longest = max((phase.sequence_length for phase in run), default=0)
         if longest > self.model().context_length:
             raise InputError(
                 f"sequence_length {longest} is above the context length "
