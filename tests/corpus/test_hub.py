@@ -19,7 +19,7 @@ from tinymemorylm.corpus import (
     total_bytes_hint,
 )
 from tinymemorylm.corpus.hub import HubSource, parse_hub
-from tinymemorylm.errors import InputError
+from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.tokenizer import Message
 
 needs_hub = pytest.mark.skipif(
@@ -233,12 +233,28 @@ def test_digests_of_a_folder_are_of_its_files(tales: Path):
     assert len(digests) == 3 and all(len(digest) == 64 for digest in digests.values())
 
 
+@needs_hub
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_broken_connection_is_never_taken_for_the_end(skip: bool, monkeypatch):
+    class Stream:
+        column_names = ("text",)
+
+        def select_columns(self, columns: list[str]):
+            yield {"text": "a"}
+            raise ConnectionError("connection reset")
+
+    monkeypatch.setattr(hub, "_located", lambda *names: (names[0], COMMIT))
+    monkeypatch.setattr(hub, "_opened", lambda *names: Stream())
+    with pytest.raises(RunError, match=r"broke off after row 1 \(connection reset\); try again"):
+        list(read_documents(["hf:me/tales"], bad=BadInput(skip=skip)))
+
+
 # ---------------------------------------------------------------- a hub on this machine
 
 READ = """
 import json, sys
 from tinymemorylm.corpus import BadInput, read_documents, source_digest
-from tinymemorylm.errors import InputError
+from tinymemorylm.errors import InputError, RunError
 try:
     texts = list(read_documents(sys.argv[1:], bad=BadInput()))
     print(json.dumps([texts, source_digest(sys.argv[1:])]))

@@ -48,10 +48,10 @@ def results(
     rows, failures = [], []
     for run in runs:
         for measure in run.measures:
-            if why := failure(run):
-                failures.append({"arm": measure.arm, "seed": run.recipe.seed, "error": why})
-            elif found := scores(run, measure.arm):
+            if found := scores(run, measure.arm):
                 rows.append(_row(run, measure.arm, found))
+            elif why := failure(run):
+                failures.append({"arm": measure.arm, "seed": run.recipe.seed, "error": why})
     _at_equal_cost(rows)
     data = {k: v for run in runs for k, v in _data(run).items()}
     return {
@@ -88,6 +88,7 @@ def _row(run: LabRun, arm: str, found: dict[str, Any]) -> dict[str, Any]:
         "bits_per_byte": round(nats / math.log(2) / max(1, n_bytes), 6),
         "bytes_per_token": round(n_bytes / max(1, tokens), 4),
         "adjusted": found["adjusted"],
+        "packed": config["provenance"]["data"].get("pretrain"),
         "texts": found["texts"],
         "validation": [
             [line["tokens_seen"], line["seconds"], line["val_bits_per_byte"]]
