@@ -5,6 +5,9 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tinymemorylm.model.account import parameter_account
 from tinymemorylm.model_directory import load_tensors
 from tinymemorylm.report.run_report import read_lines
 from tinymemorylm.training import loop
+from tinymemorylm.training.checkpoint import checkpoint_folders
 from tinymemorylm.training.loop import InterruptedRunError
 
 OWN = sorted(p.stem for p in shipped_recipe("ablations/x").parent.glob("*.toml"))
@@ -309,3 +313,26 @@ def test_a_constant_boost_is_measured_with_and_without_adjustment(
     assert raw["bits_per_byte"] != adjusted["bits_per_byte"]
     weights = load_tensors(tmp_path / "lab/runs/raw/seed-0/pretrain.pt")
     assert weights["model"]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_runs_side_by_side_and_they_are_saved(ablation: Path):
+    (ablation.parent / "tiny.toml").write_text(BASE.replace("tokens = 2048", "tokens = 200_000"))
+    lab = ablation.parent / "lab"
+    command = ["lab", "ablate", "--ablation", str(ablation), "--out", str(lab), "--jobs", "2"]
+    command += ["--eval-text", str(ablation.parent / "held-out.txt"), "--device", "cpu"]
+    code = "import sys; from tinymemorylm.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, *command])
+    metrics = [lab / "runs" / arm / "seed-0" / "metrics.jsonl" for arm in ("low", "high")]
+    try:
+        for _ in range(600):
+            if all(path.exists() and len(read_lines(path)) > 2 for path in metrics):
+                break
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+    for path in metrics:
+        saved = checkpoint_folders(path.parent)[-1]
+        assert saved.name == f"step-{len(read_lines(path)):06d}"
