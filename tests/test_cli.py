@@ -25,6 +25,7 @@ VERBS = [
     ["info"],
     ["tokenizer", "train"],
     ["tokenizer", "inspect"],
+    ["lab", "ablate"],
 ]
 
 
@@ -125,6 +126,14 @@ def test_train_takes_recipe_fields_as_options_and_resumes(tmp_path: Path, capsys
         (
             ["train", "--recipe", "smoke", "--out", "x", "--data", "storyworld:a:b"],
             "write storyworld:SEED:BYTES",
+        ),
+        (
+            ["train", "--recipe", "smoke", "--out", "x", "--data", "hf:stories"],
+            "write hf:owner/name",
+        ),
+        (
+            ["train", "--recipe", "smoke", "--out", "x", "--architecture.n-heads", "3"],
+            "d_model 32 must be a multiple of n_heads 3",
         ),
         (
             ["tokenizer", "train", "--data", "storyworld:1:9KB", "--out", "x.json"],

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from tinymemorylm.config import PRESETS, ModelConfig, from_mapping, load_recipe, preset
+from tinymemorylm.config import (
+    PRESETS,
+    Architecture,
+    ModelConfig,
+    from_mapping,
+    load_recipe,
+    preset,
+)
 from tinymemorylm.errors import InputError
 
 
@@ -41,6 +48,9 @@ def test_impossible_architectures_name_the_value(changes: dict, message: str):
         ("[pretrain]\nlong_share = 2.0", "long_share must be between 0 and 1, not 2.0"),
         ("[pretrain]\nsequence_length = 4096", "sequence_length 4096 is above the context length"),
         ("spell_share = -0.1", "spell_share must be between 0 and 1"),
+        ("[architecture]\nrepeet = 'cycle'", "architecture.repeet: Unexpected keyword argument"),
+        ("[architecture]\nn_kv_heads = 3", "n_heads 4 must be a multiple of n_kv_heads 3"),
+        ("[architecture]\nsliding_window = 0", "sliding_window must be at least 1, not 0"),
         ("a = = 1", "not valid TOML"),
     ],
 )
@@ -70,3 +80,16 @@ def test_long_context_is_trained_not_assumed(name: str):
     recipe = load_recipe(Path(name))
     for phase in (recipe.pretrain, recipe.sft):
         assert phase.long_share >= 0.1 and phase.long_sequence_length == 2048
+
+
+def test_every_field_of_an_architecture_can_be_changed_but_its_vocabulary():
+    fields = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
+    assert {field.name for field in dataclasses.fields(Architecture)} == fields
+
+
+def test_a_recipe_changes_its_preset(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[architecture]\nrepeat = 'adjacent'\nembedding_rank = 0\nmtp_horizons = []")
+    changed = {"repeat": "adjacent", "embedding_rank": None, "mtp_horizons": ()}
+    assert load_recipe(path).model() == preset("haiku", **changed)
+    assert load_recipe(Path("haiku")).model() == preset("haiku")

@@ -12,6 +12,7 @@ import tyro
 
 from tinymemorylm.commands.generation import Chat, Generate
 from tinymemorylm.commands.info import Info
+from tinymemorylm.commands.lab import Ablate
 from tinymemorylm.commands.score import ScoreText
 from tinymemorylm.commands.tokenizer import TokenizerInspect, TokenizerTrain
 from tinymemorylm.commands.training import Pretrain, Quickstart, Sft, Train
@@ -30,6 +31,11 @@ Verb = (
         Annotated[TokenizerTrain, tyro.conf.subcommand("train")]
         | Annotated[TokenizerInspect, tyro.conf.subcommand("inspect")],
         tyro.conf.subcommand("tokenizer", description="Build word/character tokenizers."),
+    ]
+    | Annotated[
+        # tyro makes no level of a single verb: None, never shown, is the second.
+        Annotated[Ablate, tyro.conf.subcommand("ablate")] | Annotated[None, tyro.conf.Suppress],
+        tyro.conf.subcommand("lab", description="Settle choices by measurement."),
     ]
 )
 SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)

@@ -121,6 +121,40 @@ def preset(name: str, **changes: Any) -> ModelConfig:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """What a recipe changes in its preset: fields of `ModelConfig`; None keeps the preset's."""
+
+    d_model: int | None = None
+    n_heads: int | None = None
+    n_kv_heads: int | None = None
+    d_ff: int | None = None
+    n_logical_layers: int | None = None
+    n_unique_layers: int | None = None
+    n_unique_ffns: int | None = None
+    repeat: Literal["cycle", "adjacent"] | None = None
+    embedding_rank: int | None = None
+    """0: not factorised."""
+    sliding_window: int | None = None
+    global_every: int | None = None
+    context_length: int | None = None
+    rotary_dims: int | None = None
+    rope_theta: float | None = None
+    norm_eps: float | None = None
+    mtp_horizons: tuple[int, ...] | None = None
+    mtp_rank: int | None = None
+    """0: full matrices."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that differ from the preset, as `ModelConfig` takes them."""
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return {
+            k: v or None if k in ("embedding_rank", "mtp_rank") else v for k, v in given.items()
+        }
+
+
+@dataclass(frozen=True)
 class Phase:
     """How one phase (pretraining or SFT) is trained. Defaults: the card's pretraining."""
 
@@ -211,6 +245,8 @@ class Recipe:
 
     name: str
     preset: str = "haiku"
+    architecture: Architecture = field(default_factory=Architecture)
+    """Changes to the preset."""
     seed: int = 0
     vocab_size: int = 2133
     data: tuple[str, ...] = ()
@@ -242,7 +278,8 @@ class Recipe:
             raise InputError(f"sample_temperature must be 0 or more, not {self.sample_temperature}")
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
-        longest = max(phase.sequence_length for phase in (self.pretrain, self.sft))
+        run = [phase for phase in (self.pretrain, self.sft) if phase.tokens]
+        longest = max((phase.sequence_length for phase in run), default=0)
         if longest > self.model().context_length:
             raise InputError(
                 f"sequence_length {longest} is above the context length "
@@ -250,7 +287,7 @@ class Recipe:
             )
 
     def model(self) -> ModelConfig:
-        return preset(self.preset, vocab_size=self.vocab_size)
+        return preset(self.preset, vocab_size=self.vocab_size, **self.architecture.changes())
 
 
 def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:

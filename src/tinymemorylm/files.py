@@ -4,6 +4,7 @@ In: a path and a way to fill it. Out: the file, written under a temporary name i
 folder, flushed to the disk, then renamed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -44,3 +45,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,14 +73,18 @@ def read_architecture(folder: Path) -> ModelConfig:
 
 
 def load_model(
-    folder: Path, weights: Weights | None = None, device: str = "cpu"
+    folder: Path,
+    weights: Weights | None = None,
+    device: str = "cpu",
+    tokenizer: Tokenizer | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """The model, ready to use, and its tokenizer. weights None: the tuned ones if there.
 
-    Raises InputError if a file is missing or damaged, or weights and tokenizer don't match.
+    tokenizer: the directory's, where it is of a kind only the caller knows. Raises InputError if a
+    file is missing or damaged, or weights and tokenizer don't match.
     """
     config = read_architecture(folder)
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    tokenizer = tokenizer or Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.sha256 != read_config(folder).get("tokenizer_sha256"):
         raise InputError(
             f"{folder / 'tokenizer.json'} is not the tokenizer this model was made with"

@@ -83,7 +83,7 @@ def _byte_symbols() -> list[str]:
 
 
 _SYMBOLS = _byte_symbols()
-_BYTES = {symbol: byte for byte, symbol in enumerate(_SYMBOLS)}
+BYTE_SYMBOLS = {symbol: byte for byte, symbol in enumerate(_SYMBOLS)}
 
 
 def _symbols(spelled: bytes) -> str:
@@ -138,11 +138,13 @@ def _parse(document: str) -> tuple[dict[str, int], list[bytes]]:
         raise ValueError("its ids are not 0, 1, 2, ... in order")
     if tuple(vocab)[:MIN_VOCAB_SIZE] != (*SPECIAL_TOKENS, *_SYMBOLS):
         raise ValueError("its first ids are not the control tokens and the 256 bytes")
-    if not all(entry and _BYTES.keys() >= set(entry) for entry in list(vocab)[MIN_VOCAB_SIZE:]):
+    if not all(
+        entry and BYTE_SYMBOLS.keys() >= set(entry) for entry in list(vocab)[MIN_VOCAB_SIZE:]
+    ):
         raise ValueError("its vocabulary holds an entry that is not bytes")
     merged: list[bytes] = []
     for left, right in merges:
-        prefix = bytes(_BYTES[symbol] for symbol in left + right)
+        prefix = bytes(BYTE_SYMBOLS[symbol] for symbol in left + right)
         known = left + right in vocab and (len(left) == 1 or prefix[:-1] in merged)
         if len(right) != 1 or not known or not CHARACTER_PREFIX.fullmatch(prefix):
             raise ValueError(f"its merge {left!r} {right!r} is not of one character's bytes")
@@ -155,19 +157,24 @@ class Tokenizer:
 
     def __init__(self, document: str) -> None:  # the text of a tokenizer.json
         vocab, merged = _parse(document)
+        entries = list(vocab)[len(SPECIAL_TOKENS) :]
+        spelled = [bytes(BYTE_SYMBOLS[symbol] for symbol in entry) for entry in entries]
+        self._set_up(document, spelled, merged)
+
+    def _set_up(self, document: str, spelled: list[bytes], merged: Sequence[bytes] = ()) -> None:
+        """spelled: the bytes of each id after the control tokens; merged: character prefixes."""
         self._document = document
         self._backend = tokenizers.Tokenizer.from_str(document)
         self._backend.encode_special_tokens = True
-        self.vocab_size = len(vocab)
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.system_id, self.user_id, self.assistant_id = 3, 4, 5
         self.sha256 = hashlib.sha256(document.encode()).hexdigest()
         n_special = len(SPECIAL_TOKENS)
-        spelled = [bytes(_BYTES[symbol] for symbol in entry) for entry in list(vocab)[n_special:]]
         self._bytes = [b""] * n_special + spelled
         self._shown = [name.encode() for name in SPECIAL_TOKENS] + spelled
-        atoms = [*(bytes([byte]) for byte in range(256)), *merged]
-        self._atom_ids = {atom: vocab[_symbols(atom)] for atom in atoms}
+        self.vocab_size = len(self._bytes)
+        ids = {spelling: id for id, spelling in enumerate(self._bytes) if spelling}
+        self._atom_ids = {a: ids[a] for a in (*(bytes([byte]) for byte in range(256)), *merged)}
         self.byte_lengths = np.array([len(b) for b in self._bytes], np.uint16)
         self.classes = np.array([_class(b) for b in self._bytes], np.uint8)
 

@@ -62,13 +62,6 @@ def test_a_malformed_storyworld_source_is_an_input_error(rest: str, skip: bool) 
         list(read_documents([f"storyworld:{rest}"], bad=BadInput(skip=skip)))
 
 
-def test_hub_sources_are_refused_with_what_to_do() -> None:
-    with pytest.raises(InputError, match="download the files"):
-        list(read_documents(["hf:owner/name"], bad=BadInput(skip=True)))
-    with pytest.raises(InputError, match="download the files"):
-        list(read_conversations(["hf:owner/name"], bad=BadInput(skip=True)))
-
-
 def test_sources_are_read_in_the_order_given(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")

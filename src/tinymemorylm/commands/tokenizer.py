@@ -25,7 +25,8 @@ class TokenizerTrain:
     """
 
     data: tuple[str, ...]
-    """Texts: .txt, .jsonl, .parquet, also compressed; folders, globs, storyworld:SEED:BYTES."""
+    """Texts: .txt, .jsonl, .parquet, also compressed; folders, globs, storyworld:SEED:BYTES,
+    hf:owner/name, tinystories."""
     out: Path
     """The tokenizer.json to write."""
     vocab_size: int = Recipe("").vocab_size

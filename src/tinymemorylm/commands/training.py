@@ -5,11 +5,13 @@ In: a recipe, any of its fields as options, and where to write. Out: a model dir
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tinymemorylm.config import Recipe, load_recipe
+
+Sink = Literal["tensorboard", "trackio"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class _Training:
     """Count bad input instead of stopping at it."""
     device: str | None = None
     """cpu, cuda or mps; the best there is when left out."""
+    track: Annotated[tuple[Sink, ...], tyro.conf.UseAppendAction] = ()
+    """Show the figures in tensorboard or trackio too; can be given for each."""
 
     def go(self, recipe: Recipe, **more: Any) -> None:
         from tinymemorylm.report.run_report import reported
@@ -58,6 +62,7 @@ class _Training:
                 resume=self.resume,
                 skip_bad=self.skip_bad,
                 device=self.device,
+                track=self.track,
                 **more,
             )
 
@@ -99,9 +104,12 @@ class Pretrain(_Training):
     """A tokenizer.json to use instead of building one."""
 
     def run(self, overrides: list[str]) -> None:
+        from tinymemorylm.tokenizer import Tokenizer
+
         recipe = overridden(self.recipe, overrides, "pretrain")
         recipe = replace(recipe, sft=replace(recipe.sft, tokens=0))
-        self.go(recipe, tokenizer_file=self.tokenizer)
+        tokenizer = Tokenizer.load(self.tokenizer) if self.tokenizer else None
+        self.go(recipe, tokenizer=tokenizer)
 
 
 @dataclass(frozen=True)

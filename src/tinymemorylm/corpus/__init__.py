@@ -1,14 +1,14 @@
 """Text and conversations from whatever the user names as data.
 
-In: paths, globs, or "storyworld:SEED:BYTES". Out: documents, conversations, sizes and digests.
+In: paths, globs, "storyworld:SEED:BYTES", or "hf:owner/name" and other hub sources. Out:
+documents, conversations, sizes and digests.
 """
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 from tinymemorylm.corpus.bad_input import BadInput
 from tinymemorylm.corpus.chat import read_chat
+from tinymemorylm.corpus.hub import check_hub, hub_digests, parse_hub, read_hub, read_hub_chat
 from tinymemorylm.corpus.local import (
     COMPRESSIONS,
     DOCUMENT_SEPARATOR,
@@ -16,7 +16,9 @@ from tinymemorylm.corpus.local import (
     find_files,
     read_local,
 )
+from tinymemorylm.corpus.size import parse_size
 from tinymemorylm.errors import InputError
+from tinymemorylm.files import file_sha256
 from tinymemorylm.tokenizer import Message
 
 __all__ = [
@@ -28,31 +30,26 @@ __all__ = [
     "total_bytes_hint",
 ]
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_STORYWORLD = re.compile(r"storyworld:([0-9]{1,18}):([0-9]{1,18})([A-Za-z]*)")
-
 
 def parse_storyworld(source: str) -> tuple[int, int] | None:
     """Seed and bytes of "storyworld:SEED:BYTES"; None for a source of another kind.
 
-    Raises InputError when it is malformed, or when the source is a hub data set.
+    Raises InputError when it is malformed.
     """
-    if source.startswith("hf:"):
-        raise InputError(
-            f"{source}: hub data sets are not supported yet; download the files and name them"
-        )
     if not source.startswith("storyworld:"):
         return None
-    match = _STORYWORLD.fullmatch(source)
-    size = int(match[2]) * _UNITS.get(match[3].upper(), 0) if match else 0
-    if not match or not size:
+    seed, _, size = source.removeprefix("storyworld:").partition(":")
+    n_bytes = parse_size(size)
+    if n_bytes is None or not (seed.isascii() and seed.isdecimal() and len(seed) <= 18):
         raise InputError(f"{source}: write storyworld:SEED:BYTES, such as storyworld:1:4MB")
-    return int(match[1]), size
+    return int(seed), n_bytes
 
 
 def _check(sources: Sequence[str]) -> None:
     for source in sources:
-        if parse_storyworld(source) is None:
+        if hub := parse_hub(source):
+            check_hub(hub)
+        elif parse_storyworld(source) is None:
             find_files(source)
 
 
@@ -66,33 +63,40 @@ def read_documents(
     """
     _check(sources)
     for source in sources:
-        world = parse_storyworld(source)
-        if world is None:
-            yield from read_local(source, document_separator=document_separator, bad=bad)
-        else:
+        if hub := parse_hub(source):
+            yield from read_hub(hub, bad=bad)
+        elif world := parse_storyworld(source):
             from tinymemorylm.corpus.storyworld import stories
 
             yield from (story.text for story in stories(*world))
+        else:
+            yield from read_local(source, document_separator=document_separator, bad=bad)
 
 
 def read_conversations(sources: Sequence[str], *, bad: BadInput) -> Iterator[list[Message]]:
     """The conversations of all sources, in the order given. Raises InputError as above."""
     _check(sources)
     for source in sources:
-        world = parse_storyworld(source)
-        if world is None:
-            yield from read_chat(source, bad=bad)
-        else:
+        if hub := parse_hub(source):
+            yield from read_hub_chat(hub, bad=bad)
+        elif world := parse_storyworld(source):
             from tinymemorylm.corpus.storyworld import conversations
 
             for conversation in conversations(*world):
                 yield [Message(role, content) for role, content in conversation.turns]
+        else:
+            yield from read_chat(source, bad=bad)
 
 
 def total_bytes_hint(sources: Sequence[str]) -> int | None:
     """About how many bytes of text will come, for progress; None when it can't be known."""
     total = 0
     for source in sources:
+        if hub := parse_hub(source):
+            if hub.n_bytes is None:
+                return None
+            total += hub.n_bytes
+            continue
         if world := parse_storyworld(source):
             total += world[1]
             continue
@@ -104,13 +108,14 @@ def total_bytes_hint(sources: Sequence[str]) -> int | None:
 
 
 def source_digest(sources: Sequence[str]) -> dict[str, str]:
-    """The sha256 of each file's bytes, and each storyworld source as it stands: provenance."""
+    """Provenance: the sha256 of each file's bytes, the commit of each hub data set, and each
+    storyworld source as it stands."""
     digests: dict[str, str] = {}
     for source in sources:
-        if parse_storyworld(source):
+        if hub := parse_hub(source):
+            digests |= hub_digests(hub)
+        elif parse_storyworld(source):
             digests[source] = source
-            continue
-        for path in find_files(source):
-            with path.open("rb") as file:
-                digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            digests |= {str(path): file_sha256(path) for path in find_files(source)}
     return digests

@@ -1,4 +1,4 @@
-"""Conversations from JSON lines on this machine, in the three shapes such data comes in.
+"""Conversations from JSON lines on this machine, in the shapes such data comes in.
 
 In: a file, a folder or a glob of .jsonl. Out: lists of messages; faults go to a BadInput.
 """
@@ -36,12 +36,18 @@ def read_chat(path: str, *, bad: BadInput) -> Iterator[list[Message]]:
 def _conversations(file: Path, bad: BadInput) -> Iterator[list[Message]]:
     for where, value in read_objects(file, bad):
         try:
-            messages = [_message(role, content) for role, content in _turns(value)]
-            _check_order(messages)
+            messages = conversation(value)
         except InputError as error:
             bad.report(where, str(error))
         else:
             yield messages
+
+
+def conversation(value: dict[str, Any]) -> list[Message]:
+    """The messages of one object. Raises InputError for an unknown shape or unusable turns."""
+    messages = [_message(role, content) for role, content in _turns(value)]
+    _check_order(messages)
+    return messages
 
 
 def _check_order(messages: Sequence[Message]) -> None:
@@ -56,12 +62,15 @@ def _check_order(messages: Sequence[Message]) -> None:
 def _turns(value: dict[str, Any]) -> list[Turn]:
     if "messages" in value:
         return _listed_turns(value["messages"])
+    if "instruction" in value and "response" in value:  # as in Dolly
+        return [("user", _prompt(value, "context")), ("assistant", value["response"])]
     if "prompt" in value or "response" in value:
         return [("user", value.get("prompt")), ("assistant", value.get("response"))]
     if "instruction" in value or "output" in value:
-        return [("user", _alpaca_prompt(value)), ("assistant", value.get("output"))]
+        return [("user", _prompt(value, "input")), ("assistant", value.get("output"))]
     raise InputError(
-        'unknown shape: give "messages", "prompt" and "response", or "instruction" and "output"'
+        'unknown shape: give "messages", "prompt" and "response", or "instruction" and "output" '
+        'or "response"'
     )
 
 
@@ -74,12 +83,13 @@ def _listed_turns(messages: Any) -> list[Turn]:
     return [(message["role"], message.get("content")) for message in messages]
 
 
-def _alpaca_prompt(value: dict[str, Any]) -> Any:
-    instruction, given = value.get("instruction"), value.get("input")
+def _prompt(value: dict[str, Any], more: str) -> Any:
+    """The instruction and what it is about, which stands under `more` and may be empty."""
+    instruction, given = value.get("instruction"), value.get(more)
     if given in (None, ""):
         return instruction
     if not isinstance(given, str):
-        raise InputError('"input" is not a string')
+        raise InputError(f'"{more}" is not a string')
     return f"{instruction}\n{given}" if isinstance(instruction, str) else instruction
 
 

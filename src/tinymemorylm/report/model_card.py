@@ -34,7 +34,7 @@ def model_card(
         _table(
             ["", ""],
             [
-                ["preset", config["preset"]],
+                ["preset", _preset(config, recipe)],
                 ["layers", _layers(architecture)],
                 ["width", f"{architecture['d_model']}, feed-forward {architecture['d_ff']}"],
                 ["heads", f"{architecture['n_heads']}, {architecture['n_kv_heads']} for KV"],
@@ -49,7 +49,8 @@ def model_card(
             [_phase_row(name, metrics) for name in phases],
         ),
         f"Seed {provenance['seed']}; {provenance['hardware']}; PyTorch {provenance['torch']}. "
-        "Bits per byte of SFT count assistant tokens only. Data (SHA-256 of the files):",
+        "Bits per byte of SFT count assistant tokens only. Data (SHA-256 of the files, "
+        "commits of hub data sets):",
         "\n".join(f"- `{name}`: `{d[:16]}`" for name, d in provenance["data"]["sources"].items()),
         "![Loss curve](loss_curve.png)",
     ]
@@ -88,6 +89,12 @@ def model_card(
                 + "\n".join("> " + line for line in sample["completion"].splitlines())
             )
     return "\n\n".join(sections) + "\n"
+
+
+def _preset(config: dict[str, Any], recipe: dict[str, Any]) -> str:
+    changed = {k: v for k, v in recipe.get("architecture", {}).items() if v is not None}
+    said = "; ".join(f"{name} = {value}" for name, value in changed.items())
+    return f"{config['preset']}, with {said}" if said else config["preset"]
 
 
 def _layers(architecture: dict[str, Any]) -> str:

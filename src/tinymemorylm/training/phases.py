@@ -8,7 +8,7 @@ import dataclasses
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from tinymemorylm.training.prepare import prepare
 from tinymemorylm.training.run_files import JsonLines
 from tinymemorylm.training.samples import draw_samples
 from tinymemorylm.training.schedule import Stage
+from tinymemorylm.training.sinks import SinkName, TrackedLines, check_sinks
 from tinymemorylm.training.step import TokenTable
 
 VALIDATION_TOKENS = 65_536
@@ -104,15 +105,17 @@ def train(
     run: Path,
     *,
     start_from: Path | None = None,
-    tokenizer_file: Path | None = None,
+    tokenizer: Tokenizer | None = None,
     resume: bool = False,
     skip_bad: bool = False,
     device: str | None = None,
+    track: Sequence[SinkName] = (),
 ) -> None:
     """Run the recipe's phases into `run`. A phase of 0 tokens is left out.
 
     start_from: a model directory whose weights and tokenizer SFT starts from, when pretraining
-    is left out. Raises InputError for a directory in use or unusable data, RunError if training
+    is left out. tokenizer: one to use instead of building it. track: sinks for the figures beside
+    `metrics.jsonl`. Raises InputError for a directory in use or unusable data, RunError if training
     fails, InterruptedRunError after a signal.
     """
     if run.exists() and any(run.iterdir()) and not resume:
@@ -121,12 +124,12 @@ def train(
         log(f"{run} is finished; nothing to do")
         return
     target = choose_device(device)
+    check_sinks(track)
     run.mkdir(parents=True, exist_ok=True)
     phases = tuple(p for p in ("pretrain", "sft") if getattr(recipe, p).tokens)
     if not phases:
         raise InputError("both phases have 0 tokens: nothing to train")
 
-    tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file else None
     model = None
     if start_from is not None:
         model, tokenizer = load_model(start_from)
@@ -148,7 +151,9 @@ def train(
         position = Position(**saved["position"])
         model.load_state_dict(saved["model"])
         log(f"resumed at step {position.step}")
-    metrics = JsonLines(run / "metrics.jsonl", saved["metrics_bytes"] if saved else 0)
+    metrics = TrackedLines(
+        run / "metrics.jsonl", saved["metrics_bytes"] if saved else 0, sinks=track
+    )
     samples = JsonLines(run / "samples.jsonl", saved["samples_bytes"] if saved else 0)
     table = TokenTable(
         torch.from_numpy(tokenizer.classes == 2).to(target),

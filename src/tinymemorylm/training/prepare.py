@@ -18,7 +18,7 @@ from tinymemorylm.corpus import (
     total_bytes_hint,
 )
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import write_json
+from tinymemorylm.files import file_sha256, write_json
 from tinymemorylm.packing import pack_conversations, pack_documents
 from tinymemorylm.progress import log, watched
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
@@ -37,20 +37,24 @@ def conversations(recipe: Recipe, bad: BadInput, title: str) -> Iterator[list[Me
     return watched(title, chats, lambda c: sum(len(m.content.encode()) for m in c), hint)
 
 
-def build_tokenizer(recipe: Recipe, bad: BadInput) -> Tokenizer:
-    """The tokenizer that spends fewest tokens on the recipe's texts and conversations.
+def tokenizer_texts(recipe: Recipe, bad: BadInput) -> Iterator[str]:
+    """What a tokenizer is built on: the recipe's texts and the contents of its conversations."""
+    yield from documents(recipe, bad, "tokenizer: texts")
+    if recipe.chat_data:
+        for chat in conversations(recipe, bad, "tokenizer: conversations"):
+            for message in chat:
+                yield message.content
 
-    Raises InputError if together they are too small for `vocab_size`.
-    """
 
-    def texts() -> Iterator[str]:
-        yield from documents(recipe, bad, "tokenizer: texts")
-        if recipe.chat_data:
-            for chat in conversations(recipe, bad, "tokenizer: conversations"):
-                for message in chat:
-                    yield message.content
-
-    return train_tokenizer(texts(), recipe.vocab_size)
+def check_sources(recipe: Recipe) -> None:
+    """Raises InputError if a phase that is to run has nothing to read."""
+    if recipe.pretrain.tokens and not recipe.data:
+        raise InputError(f"recipe {recipe.name} names no data; give --data PATH...")
+    if recipe.sft.tokens and not recipe.chat_data:
+        raise InputError(
+            f"recipe {recipe.name} names no conversations; give --chat-data PATH..., "
+            "or --sft.tokens 0 to only pretrain"
+        )
 
 
 def prepare(
@@ -58,20 +62,20 @@ def prepare(
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """Tokenizer and streams for `phases`; what an earlier call finished is used again.
 
-    tokenizer: the one to use, or None to build one. Raises InputError for unusable data.
+    tokenizer: the one to use, or None to build one. Raises InputError for unusable data, or if
+    the streams were made with another tokenizer than the one to use.
     """
     done = run / "prepared.json"
     if done.exists():
-        return Tokenizer.load(run / "tokenizer.json"), json.loads(done.read_text())
-    if "pretrain" in phases and not recipe.data:
-        raise InputError(f"recipe {recipe.name} names no data; give --data PATH...")
-    if "sft" in phases and not recipe.chat_data:
-        raise InputError(
-            f"recipe {recipe.name} names no conversations; give --chat-data PATH..., "
-            "or --sft.tokens 0 to only pretrain"
-        )
+        if tokenizer is None:
+            tokenizer = Tokenizer.load(run / "tokenizer.json")
+        elif file_sha256(run / "tokenizer.json") != tokenizer.sha256:
+            raise InputError(f"{run} was begun with another tokenizer; name another --out")
+        return tokenizer, json.loads(done.read_text())
+    check_sources(recipe)
     if tokenizer is None:
-        tokenizer = build_tokenizer(recipe, BadInput(skip=skip_bad))
+        texts = tokenizer_texts(recipe, BadInput(skip=skip_bad))
+        tokenizer = train_tokenizer(texts, recipe.vocab_size)
     bad = BadInput(skip=skip_bad)  # counts each bad piece once: in the pass that packs it
     tokenizer.save(run / "tokenizer.json")
     counts: dict[str, Any] = {"sources": source_digest([*recipe.data, *recipe.chat_data])}
