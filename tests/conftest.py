@@ -8,6 +8,7 @@ import torch
 
 from tinymemorylm.config import Recipe, load_recipe, preset, shipped_recipe
 from tinymemorylm.corpus.storyworld import conversations, stories
+from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
 
@@ -29,7 +30,7 @@ def tokenizer(texts: list[str]) -> Tokenizer:
 
 @pytest.fixture
 def model() -> Transformer:
-    return Transformer(preset("smoke")).initialise(3).eval()
+    return initialise(Transformer(preset("smoke")), 3).eval()
 
 
 @pytest.fixture

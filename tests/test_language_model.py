@@ -12,6 +12,7 @@ from tinymemorylm.config import preset
 from tinymemorylm.errors import InputError
 from tinymemorylm.evaluation.bits_per_byte import score_documents
 from tinymemorylm.language_model import LanguageModel
+from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import log_boost
 from tinymemorylm.tokenizer import Message, Tokenizer
@@ -95,7 +96,7 @@ def test_the_score_of_a_token_is_its_log_softmax(lm: LanguageModel):
 
 
 def test_weights_trained_with_a_boost_are_adjusted(tokenizer: Tokenizer):
-    model = Transformer(preset("smoke")).initialise(0).eval()
+    model = initialise(Transformer(preset("smoke")), 0).eval()
     plain = LanguageModel(model, tokenizer).score("the the the")
     adjusted = LanguageModel(model, tokenizer, log_boost(tokenizer, 3.0)).score("the the the")
     assert adjusted.logprob < plain.logprob

@@ -5,7 +5,7 @@ step can be reached without the steps before it, which is what makes resuming ex
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymemorylm.drills import Drills
 from tinymemorylm.errors import InputError
 from tinymemorylm.packing import NOT_A_TARGET, Ids
 from tinymemorylm.tokenizer import Tokenizer
@@ -62,6 +63,28 @@ class TokenStream:
             yield self.read(int(start), int(stop))
 
 
+COUNTED = 1 << 22
+"""Tokens of a stream looked at by `follow_counts`: enough for any vocabulary of ours."""
+MOST_COUNTED = 8192
+
+
+def follow_counts(streams: Sequence[TokenStream], vocab_size: int) -> NDArray[np.float32]:
+    """How often token j follows token i at the beginning of the streams: (i, j).
+
+    Raises InputError for a vocabulary too large to count pairs of.
+    """
+    if vocab_size > MOST_COUNTED:
+        raise InputError(
+            f"pairs of {vocab_size} tokens are too many to count (at most {MOST_COUNTED}); "
+            "set kindred_embedding false"
+        )
+    counts = np.zeros(vocab_size * vocab_size, np.int64)
+    for stream in streams:
+        ids = stream.read(0, min(len(stream), COUNTED)) & ~NOT_A_TARGET
+        counts += np.bincount(ids[:-1] * vocab_size + ids[1:], minlength=len(counts))
+    return counts.reshape(vocab_size, vocab_size).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Batch:
     """tokens, segments, is_target: (rows, seq + ahead); inputs are the first seq columns.
@@ -89,19 +112,28 @@ def response_index(tokens: Ids, tokenizer: Tokenizer) -> Ids:
 
 
 class TextBatches:
-    """Windows of running text, shuffled anew each epoch.
+    """Windows of running text, shuffled anew each epoch; a share of them drills instead.
 
     Each epoch cuts the stream at another offset, so windows don't always start alike.
     """
 
-    def __init__(self, stream: TokenStream, bos_id: int, seq: int, ahead: int, seed: int) -> None:
+    def __init__(
+        self,
+        stream: TokenStream,
+        bos_id: int,
+        seq: int,
+        ahead: int,
+        seed: int,
+        drills: Drills | None = None,
+        drill_share: float = 0.0,
+    ) -> None:
         self.stream, self.bos_id, self.seq, self.width = stream, bos_id, seq, seq + ahead
         if len(stream) < self.width:
             raise InputError(
                 f"the text is {len(stream)} tokens, fewer than one sequence of {self.width}; "
                 "give more data or a shorter --pretrain.sequence-length"
             )
-        self.seed = seed
+        self.seed, self.drills, self.drill_share = seed, drills, drill_share
         self.per_epoch = max(1, (len(stream) - ahead - seq + 1) // seq)
         self._epoch, self._offset, self._order = -1, 0, np.empty(0, np.int64)
 
@@ -117,7 +149,15 @@ class TextBatches:
     def batch(self, first: int, rows: int) -> Batch:
         """Windows first..first+rows-1 of the endless shuffled order."""
         starts = [self._start(i) for i in range(first, first + rows)]
-        return text_batch([self.stream.read(s, s + self.width) for s in starts], self.bos_id)
+        text = text_batch([self.stream.read(s, s + self.width) for s in starts], self.bos_id)
+        for row, index in enumerate(range(first, first + rows)):
+            if self.drills is not None and self._is_drill(index):
+                drill = self.drills.row(index, self.width)
+                text.tokens[row], text.segments[row], text.is_target[row] = drill
+        return text
+
+    def _is_drill(self, index: int) -> bool:
+        return np.random.default_rng([self.seed, 5, index]).random() < self.drill_share
 
 
 def text_batch(windows: list[Ids], bos_id: int) -> Batch:

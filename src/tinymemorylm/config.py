@@ -173,8 +173,14 @@ class Phase:
     min_learning_rate: float = 1e-5
     warmup_steps: int = 300
     weight_decay: float = 0.02
+    adam_beta2: float = 0.95
+    """AdamW's memory of squared gradients; small batches want a longer one, or rare tokens sink."""
     max_grad_norm: float = 1.0
+    drill_share: float = 0.0
+    """Pretraining: share of the sequences that are drills in copying instead of text."""
     mtp_weight: float = 0.3
+    mtp_every: int = 1
+    """Further horizons learn at every n-th position, others each step."""
     word_boost: float = 3.0
     """Loss weight of targets that spell more than one character."""
     response_boost: float = 3.0
@@ -209,6 +215,7 @@ class Phase:
             "sample_every",
             "relevance_negatives",
             "relevance_groups",
+            "mtp_every",
         )
         for name in positive:
             if getattr(self, name) <= 0:
@@ -223,8 +230,9 @@ class Phase:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not 0 <= self.long_share <= 1:
-            raise InputError(f"long_share must be between 0 and 1, not {self.long_share}")
+        for name in ("long_share", "drill_share", "adam_beta2"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if self.boost_anneal is not None and not 0 < self.boost_anneal <= 1:
             raise InputError(f"boost_anneal must be above 0, at most 1, not {self.boost_anneal}")
         if self.min_learning_rate > self.learning_rate:
@@ -258,6 +266,10 @@ class Recipe:
     """Share of the documents (or conversations) held out."""
     spell_share: float = 0.02
     """Share of the words of each training text spelled out in characters wherever they occur."""
+    copying_heads: bool = False
+    """Start with heads that repeat what has been said (`model.start`)."""
+    kindred_embedding: bool = False
+    """Start with like embeddings for tokens that keep like company in the training text."""
     pretrain: Phase = field(default_factory=Phase)
     sft: Phase = field(default_factory=lambda: Phase(learning_rate=2e-4))
     sample_temperature: float = 0.7

@@ -7,6 +7,7 @@ from tinymemorylm.decoding import reference
 from tinymemorylm.decoding.reference import generate, stream_tokens
 from tinymemorylm.decoding.sampling import Sampling
 from tinymemorylm.errors import InputError
+from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Tokenizer
 
@@ -71,7 +72,7 @@ def test_control_tokens_end_the_text_and_stay_out_of_it(model: Transformer, toke
 
 
 def test_the_context_ends_generation(tokenizer: Tokenizer):
-    model = Transformer(preset("smoke", context_length=32)).initialise(0).eval()
+    model = initialise(Transformer(preset("smoke", context_length=32)), 0).eval()
     forbid = torch.zeros(512)
     forbid[:6] = 1e4
     done = generate(model, tokenizer, [1] * 20, Sampling(), max_new_tokens=99, log_boost=forbid)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tinymemorylm.config import PRESETS, preset
 from tinymemorylm.errors import InputError
 from tinymemorylm.model.cache import PREFILL_BLOCK, Cache
+from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 
 
@@ -40,7 +41,7 @@ def test_future_tokens_never_change_past_logits(model: Transformer, random_token
 @torch.no_grad()
 def test_a_local_stack_sees_nothing_beyond_its_windows():
     config = preset("smoke", global_every=100, n_logical_layers=3)
-    model = Transformer(config).initialise(0)
+    model = initialise(Transformer(config), 0)
     reach = 3 * (config.sliding_window - 1)
     tokens = torch.zeros(1, 200, dtype=torch.long)
     changed = tokens.clone()
@@ -65,7 +66,7 @@ def test_segments_are_as_if_alone(model: Transformer, random_tokens: torch.Tenso
 @torch.no_grad()
 def test_cached_blocks_give_the_logits_of_one_pass(blocks: list[int], seed: int):
     config = preset("smoke", context_length=600)
-    model = Transformer(config).initialise(seed)
+    model = initialise(Transformer(config), seed)
     tokens = torch.randint(0, 512, (2, 600), generator=torch.Generator().manual_seed(seed))
     wanted = model.logits(model(tokens))
     cache = Cache(config, 2, model.final_norm.weight)
@@ -101,18 +102,18 @@ def test_beyond_the_context_is_an_error(model: Transformer):
 
 def test_initial_logits_are_near_uniform():
     for name in PRESETS:
-        model = Transformer(preset(name)).initialise(0)
+        model = initialise(Transformer(preset(name)), 0)
         with torch.no_grad():
             logits = model.logits(model(torch.arange(100)[None]))
         assert 0.1 < logits.std() < 1, name
 
 
 def test_same_seed_same_weights():
-    first, second = (Transformer(preset("smoke")).initialise(4).state_dict() for _ in range(2))
+    first, second = (initialise(Transformer(preset("smoke")), 4).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_low_rank_adapters_start_from_the_trunk():
-    model = Transformer(preset("smoke", mtp_rank=4)).initialise(0)
+    model = initialise(Transformer(preset("smoke", mtp_rank=4)), 0)
     states = torch.randn(1, 3, 32)
     assert model.logits(states, horizon=2).shape == (1, 3, 512)

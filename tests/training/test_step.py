@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from tinymemorylm.batches import Batch
 from tinymemorylm.config import Phase, preset
 from tinymemorylm.errors import RunError
+from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.training import step as step_module
 from tinymemorylm.training.optimizer import Optimizer, learning_rate, make_optimizer
@@ -48,6 +49,7 @@ def run_step(model: Transformer, data: Batch, memory: int = 1 << 30, **changes: 
         phase,
         TABLE,
         seq=SEQ,
+        step=0,
         progress=0.25,
         learning_rate=1e-3,
         memory_bytes=memory,
@@ -99,7 +101,7 @@ def test_the_step_minimises_the_loss_as_defined(
 def test_the_micro_batch_does_not_change_the_step(chat: bool):
     results = []
     for memory in (1 << 30, 1):  # all rows at once; one row at a time
-        model = Transformer(preset("smoke")).initialise(3)
+        model = initialise(Transformer(preset("smoke")), 3)
         figures = run_step(model, batch(chat=chat), memory=memory)
         results.append((figures, [p.grad.clone() for p in model.parameters()]))
     (whole, gradients), (pieces, other) = results
@@ -112,7 +114,7 @@ def test_the_micro_batch_does_not_change_the_step(chat: bool):
 def test_figures_are_unweighted(model: Transformer):
     data = batch()
     plain = run_step(model, data, word_boost=1.0, mtp_weight=0.0)
-    fresh = Transformer(preset("smoke")).initialise(3)
+    fresh = initialise(Transformer(preset("smoke")), 3)
     boosted = run_step(fresh, data, word_boost=5.0, mtp_weight=0.0)
     assert boosted.nll == pytest.approx(plain.nll, rel=1e-6)
     assert boosted.bits_per_byte == pytest.approx(plain.bits_per_byte, rel=1e-6)
@@ -123,7 +125,7 @@ def test_sft_figures_count_the_assistant_alone():
     data = batch(chat=True)
     figures = []
     for prompt_weight in (0.0, 0.7):
-        fresh = Transformer(preset("smoke")).initialise(3)
+        fresh = initialise(Transformer(preset("smoke")), 3)
         figures.append(run_step(fresh, data, prompt_weight=prompt_weight))
     assert figures[0].nll == pytest.approx(figures[1].nll, rel=1e-6)
     assert figures[0].bits_per_byte == pytest.approx(figures[1].bits_per_byte, rel=1e-6)
@@ -145,7 +147,7 @@ def test_relevance_depends_on_its_groups_alone(model: Transformer):
     groups = Batch(rng.integers(6, 512, (4, 7)), np.zeros((4, 7), int), index >= 0, index)
     losses = []
     for memory in (1 << 30, 1):
-        fresh = Transformer(preset("smoke")).initialise(3)
+        fresh = initialise(Transformer(preset("smoke")), 3)
         optimizer = Optimizer([torch.optim.SGD(fresh.parameters(), lr=0.0)])
         phase = dataclasses.replace(PHASE, relevance_weight=0.5)
         figures = train_step(
@@ -156,6 +158,7 @@ def test_relevance_depends_on_its_groups_alone(model: Transformer):
             phase,
             TABLE,
             seq=SEQ,
+            step=0,
             progress=0.0,
             learning_rate=0.0,
             memory_bytes=memory,

@@ -4,8 +4,6 @@ In: token ids (batch, seq). Out: states (batch, seq, d_model), from which `head_
 the tied embedding make the logits of the next token or of a further horizon.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +13,6 @@ from tinymemorylm.model.attention import causal_mask, rotary_tables, window_mask
 from tinymemorylm.model.block import Block, FeedForward
 from tinymemorylm.model.cache import Cache
 from tinymemorylm.model.mtp import HorizonHead
-
-EMBEDDING_STD = 0.05
-INPUT_RMS = 3.0
-"""Size of the residual stream at the start: above 1 learns faster (docs/lab-notes.md)."""
 
 
 class Transformer(nn.Module):
@@ -41,28 +35,6 @@ class Transformer(nn.Module):
         cos, sin = rotary_tables(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-
-    def initialise(self, seed: int) -> "Transformer":
-        """Fill the weights from `seed`: variance-preserving, residual outputs scaled down.
-
-        The embedding starts small so that first logits are near uniform; the input scale
-        makes up for it in the trunk.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        residual = 1 / math.sqrt(2 * self.config.n_logical_layers)
-        for name, parameter in self.named_parameters():
-            if name == "embedding.weight":
-                nn.init.normal_(parameter, std=EMBEDDING_STD, generator=generator)
-            elif parameter.dim() == 2:
-                std = 1 / math.sqrt(parameter.shape[1])
-                if name.endswith(("out.weight", "down.weight")):
-                    std *= residual
-                nn.init.normal_(parameter, std=std, generator=generator)
-            elif name == "embedding_scale":
-                nn.init.constant_(parameter, INPUT_RMS / EMBEDDING_STD)
-            else:
-                nn.init.ones_(parameter)
-        return self
 
     def forward(
         self, tokens: Tensor, segments: Tensor | None = None, cache: Cache | None = None

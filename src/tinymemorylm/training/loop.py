@@ -122,6 +122,7 @@ def run_phase(
                     phase,
                     table,
                     seq=stage.seq,
+                    step=step,
                     progress=step / max(1, schedule.n_steps - 1),
                     learning_rate=rate,
                     memory_bytes=memory_bytes,

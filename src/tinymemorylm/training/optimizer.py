@@ -14,7 +14,7 @@ from tinymemorylm.config import Phase
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.training.muon import Muon
 
-BETAS = (0.9, 0.95)
+BETA1 = 0.9
 MUON_MOMENTUM = 0.95
 MUON_LR_SCALE = 3.0
 """Muon's steps have a fixed size per matrix, so its rate is another; see docs/lab-notes.md."""
@@ -67,7 +67,7 @@ def make_optimizer(model: Transformer, phase: Phase) -> Optimizer:
             {"params": others, "weight_decay": 0.0},
         ],
         lr=phase.learning_rate,
-        betas=BETAS,
+        betas=(BETA1, phase.adam_beta2),
         fused=True,
     )
     return Optimizer([*parts, adamw])

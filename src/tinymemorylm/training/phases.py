@@ -16,12 +16,21 @@ from typing import Any
 import torch
 
 from tinymemorylm import __version__
-from tinymemorylm.batches import Batch, ChatBatches, RelevanceBatches, TextBatches, TokenStream
-from tinymemorylm.config import Phase, Recipe
+from tinymemorylm.batches import (
+    Batch,
+    ChatBatches,
+    RelevanceBatches,
+    TextBatches,
+    TokenStream,
+    follow_counts,
+)
+from tinymemorylm.config import ModelConfig, Phase, Recipe
 from tinymemorylm.device import choose_device
+from tinymemorylm.drills import Drills
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import write_json
 from tinymemorylm.model.account import parameter_account
+from tinymemorylm.model.start import copying_heads, initialise, kindred_embedding
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import load_model, log_boost, save_weights, write_config
 from tinymemorylm.progress import log
@@ -62,14 +71,18 @@ def phase_data(
     train, held_out = TokenStream(folder, "train"), TokenStream(folder, "validation")
     cut: dict[int, TextBatches | ChatBatches] = {}
 
-    def batches(stream: TokenStream, seq: int) -> TextBatches | ChatBatches:
+    drills = Drills(tokenizer, seed) if phase.drill_share else None
+
+    def batches(
+        stream: TokenStream, seq: int, drills: Drills | None = None
+    ) -> TextBatches | ChatBatches:
         if name == "sft":
             return ChatBatches(stream, tokenizer, seq, ahead, seed)
-        return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed)
+        return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed, drills, phase.drill_share)
 
     def batch(stage: Stage, first_row: int) -> Batch:
         if stage.seq not in cut:
-            cut[stage.seq] = batches(train, stage.seq)
+            cut[stage.seq] = batches(train, stage.seq, drills)
         return cut[stage.seq].batch(first_row, stage.rows)
 
     groups = None
@@ -94,6 +107,24 @@ def phase_data(
         [validation.batch(i, min(most, rows - i)) for i in range(0, rows, most)],
         seq,
     )
+
+
+def fresh_model(
+    config: ModelConfig, recipe: Recipe, run: Path, tokenizer: Tokenizer
+) -> Transformer:
+    """The model a recipe starts from; its streams in the run directory are there already."""
+    model = initialise(Transformer(config), recipe.seed)
+    if recipe.copying_heads:
+        copying_heads(model, recipe.seed)
+    if recipe.kindred_embedding:
+        streams = [
+            TokenStream(run / "shards" / name, "train")
+            for name in ("pretrain", "sft")
+            if getattr(recipe, name).tokens
+        ]
+        counts = torch.from_numpy(follow_counts(streams, tokenizer.vocab_size))
+        kindred_embedding(model, counts, recipe.seed)
+    return model
 
 
 def is_finished(run: Path, recipe: Recipe) -> bool:
@@ -138,7 +169,7 @@ def train(
     tokenizer, counts = prepare(recipe, run, phases, tokenizer, skip_bad)
     if model is None:
         config = dataclasses.replace(recipe.model(), vocab_size=tokenizer.vocab_size)
-        model = Transformer(config).initialise(recipe.seed)
+        model = fresh_model(config, recipe, run, tokenizer)
     model = model.to(target).train()
     write_json(run / "recipe.json", dataclasses.asdict(recipe))
 

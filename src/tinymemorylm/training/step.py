@@ -97,11 +97,14 @@ def train_step(
     table: TokenTable,
     *,
     seq: int,
+    step: int,
     progress: float,
     learning_rate: float,
     memory_bytes: int,
 ) -> StepFigures:
     """Take one step. `progress` is the share of the phase done, for the boosts.
+
+    step: its number, by which further horizons take turns at positions (`mtp_every`).
 
     relevance: rows of `relevance_negatives` + 1 consecutive conversations per group, or None.
     Raises RunError, weights untouched, if the loss or a gradient is not finite.
@@ -112,9 +115,12 @@ def train_step(
     targets, weights, reported = {}, {}, {}  # by horizon, (rows, seq) each
     for k in horizons:
         targets[k], same = horizon_targets(tokens, segments, seq, k)
+        learned = same & is_target[:, k : k + seq]
+        if k > 1:
+            learned &= (torch.arange(seq, device=device) + step) % phase.mtp_every == 0
         weights[k] = target_weights(
             targets[k],
-            same & is_target[:, k : k + seq],
+            learned,
             table.is_word,
             annealed(phase.word_boost, phase.boost_anneal, progress),
             None if response_index is None else response_index[:, k : k + seq],

@@ -1,0 +1,192 @@
+"""How a model starts: random weights, and on request two things it need not learn any more.
+
+In: a fresh `Transformer`. Out: the same with its weights filled, from a seed alone or with what
+the training text tells. `copying_heads` makes it continue a repetition before its first step;
+`kindred_embedding` gives tokens of like company like rows.
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tinymemorylm.config import ModelConfig
+from tinymemorylm.errors import InputError
+from tinymemorylm.model.block import Block
+from tinymemorylm.model.transformer import Transformer
+
+EMBEDDING_STD = 0.05
+INPUT_RMS = 3.0
+"""Size of the residual stream at the start: above 1 learns faster (docs/lab-notes.md)."""
+
+
+def initialise(model: Transformer, seed: int) -> Transformer:
+    """Fill the weights from `seed`: variance-preserving, residual outputs scaled down.
+
+    The embedding starts small so that first logits are near uniform; the input scale makes up
+    for it in the trunk.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    residual = 1 / math.sqrt(2 * model.config.n_logical_layers)
+    for name, parameter in model.named_parameters():
+        if name == "embedding.weight":
+            nn.init.normal_(parameter, std=EMBEDDING_STD, generator=generator)
+        elif parameter.dim() == 2:
+            std = 1 / math.sqrt(parameter.shape[1])
+            if name.endswith(("out.weight", "down.weight")):
+                std *= residual
+            nn.init.normal_(parameter, std=std, generator=generator)
+        elif name == "embedding_scale":
+            nn.init.constant_(parameter, INPUT_RMS / EMBEDDING_STD)
+        else:
+            nn.init.ones_(parameter)
+    return model
+
+
+CONSTANT = 3.0
+"""Coordinate 0 of the residual stream: the same for all tokens, this much of INPUT_RMS."""
+POINTING = (9.0, 12.0)
+"""Strength of the first two rotary pairs by which a head points at a fixed distance."""
+MATCHING = 14.0
+"""Attention logit of a key whose past is what the query sees."""
+
+
+@torch.no_grad()
+def copying_heads(model: Transformer, seed: int) -> Transformer:
+    """Plant heads that find how the present went on before, and repeat it.
+
+    Induction heads (Olsson et al. 2022) take a tiny model long to find, and all copying from a
+    prompt waits for them. Block 1 writes the previous token, and in a second group of heads the
+    one before it, to coordinates kept free; a later block looks for the key whose previous tokens
+    are the query's own last ones and adds that key's token to the output. All of it can be
+    trained away again. Raises InputError for an architecture without room for them.
+    """
+    config = model.config
+    width = config.embedding_rank or config.d_model
+    n_content = min(width, 3 * config.d_model // 4)
+    n_free = config.d_model - n_content
+    n_plain = config.head_dim - config.rotary_dims  # dimensions of a head that don't turn
+    if config.n_unique_layers < 3 or n_plain < 4 or n_free < 4 or config.rotary_dims < 4:
+        raise InputError("this architecture has no room for copying heads; set copying_heads false")
+    generator = torch.Generator().manual_seed(seed)
+    groups = range(min(2, config.n_kv_heads))
+    n_seen = [min(n_plain, n_free * 5 // 8), min(n_plain // 2, n_free - n_free * 5 // 8)]
+
+    model.embedding.weight[:, n_content:] = 0
+    model.embedding.weight[:, 0] = CONSTANT * EMBEDDING_STD
+    if config.embedding_rank is not None:
+        nn.init.eye_(model.embedding_projection.weight)
+    # What the first norm makes of the stream: coordinate 0, and a typical other one.
+    rms = math.sqrt((CONSTANT**2 + n_content - 1) / config.d_model)
+    constant, typical = CONSTANT / rms, 1 / rms
+    sight = torch.zeros(n_seen[0], config.d_model)  # (seen, d_model): what of a token is written
+    sight[:, 1:n_content] = _orthonormal(n_seen[0], n_content - 1, generator)
+    ones = torch.eye(config.d_model)
+    free = [n_content, n_content + n_seen[0]]  # where each group of block 1 writes
+    finder = _finder_block(config)
+    plain = config.rotary_dims
+    strength = math.sqrt(MATCHING * math.sqrt(config.head_dim) / (n_seen[0] * typical**2))
+
+    for group in groups:
+        q, k, v, out = _head(model, 1, group)
+        q.zero_()
+        k[:plain].zero_()
+        for i, amplitude in enumerate(POINTING):  # the pair turns by `angle` a position
+            angle = (group + 1) * config.rope_theta ** (-2 * i / config.rotary_dims)
+            q[i, 0] = amplitude / constant
+            k[i, 0] = amplitude / constant * math.cos(angle)
+            k[i + config.rotary_dims // 2, 0] = amplitude / constant * math.sin(angle)
+        seen = n_seen[group]
+        v[plain : plain + seen] = sight[:seen]
+        out.zero_()
+        out[free[group] : free[group] + seen, plain : plain + seen] = (
+            torch.eye(seen) * INPUT_RMS / typical
+        )
+
+        q, k, v, out = _head(model, finder, group)
+        q.zero_()
+        k.zero_()
+        # The query's own token against the key's previous one; in the second group also the
+        # query's previous token against the one before the key's.
+        near = n_seen[0] if group == 0 else min(n_seen[0], n_plain - n_seen[1])
+        q[plain : plain + near] = strength * sight[:near]
+        k[plain : plain + near] = strength * ones[free[0] : free[0] + near]
+        if group == 1:
+            far, at = n_seen[1], plain + near
+            q[at : at + far] = strength * ones[free[0] : free[0] + far]
+            k[at : at + far] = strength * ones[free[1] : free[1] + far]
+        first = 1 + group * config.head_dim  # each group repeats other coordinates of a token
+        copied = ones[first : min(first + config.head_dim, n_content)]
+        v.zero_()
+        v[: len(copied)] = copied
+        out.zero_()
+        out[:, : len(copied)] = copied.T * INPUT_RMS / typical
+    return model
+
+
+def _finder_block(config: ModelConfig) -> int:
+    """A block past the middle, one that is global in its first run if there is, to see far."""
+    late = range(max(2, config.n_unique_layers // 2), config.n_unique_layers)
+    order = [config.block_index(layer) for layer in range(config.n_logical_layers)]
+    return next((block for block in late if config.is_global(order.index(block))), late[0])
+
+
+def _head(model: Transformer, block: int, group: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Views of q, k, v (head_dim, d_model) and out (d_model, head_dim) of a group's first head."""
+    config = model.config
+    attention = cast(Block, model.blocks[block]).attention
+    size, n_queries = config.head_dim, config.d_model
+    n_keys = config.n_kv_heads * size
+    head = group * (config.n_heads // config.n_kv_heads) * size
+    at = group * size
+    qkv, out = attention.qkv.weight, attention.out.weight
+    return (
+        qkv[head : head + size],
+        qkv[n_queries + at : n_queries + at + size],
+        qkv[n_queries + n_keys + at : n_queries + n_keys + at + size],
+        out[:, head : head + size],
+    )
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """(rows, columns), rows of length 1 at right angles; rows <= columns."""
+    return torch.linalg.qr(torch.randn(columns, rows, generator=generator))[0].T
+
+
+@torch.no_grad()
+def kindred_embedding(model: Transformer, follows: Tensor, seed: int) -> Transformer:
+    """Fill half of the embedding's columns from the company tokens keep in the training text.
+
+    follows: (vocab_size, vocab_size), how often token j follows token i. Leading singular vectors
+    of their positive pointwise mutual information (Levy and Goldberg 2014) both ways, so that
+    what a frequent word learns serves the rare ones like it from the first step.
+    """
+    weight = model.embedding.weight
+    n_content = min(weight.shape[1], 3 * model.config.d_model // 4)
+    n = n_content // 2
+    both = torch.cat((_mutual_information(follows), _mutual_information(follows.T)), dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    vectors, values = _leading(both, n, generator)
+    rows = nn.functional.normalize(vectors * values.sqrt(), dim=1)
+    turned = rows @ _orthonormal(n, n, generator)  # spread over the columns
+    weight[:, n_content - n : n_content] = turned * math.sqrt(n) * EMBEDDING_STD
+    return model
+
+
+def _mutual_information(counts: Tensor) -> Tensor:
+    """max(0, log p(i, j) / p(i) p(j)), the columns' counts smoothed by the power 3/4."""
+    rows = counts.sum(1, keepdim=True).clamp(min=1)
+    columns = counts.sum(0, keepdim=True) ** 0.75
+    odds = counts / rows / (columns / columns.sum()).clamp(min=1e-12)
+    return odds.clamp(min=1).log()
+
+
+def _leading(matrix: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """About the n leading left singular vectors (rows, n) and values (n,): Halko et al. 2011."""
+    basis = matrix @ torch.randn(matrix.shape[1], n + 16, generator=generator)
+    for _ in range(4):
+        basis = matrix @ (matrix.T @ torch.linalg.qr(basis)[0])
+    basis = torch.linalg.qr(basis)[0]
+    vectors, values, _ = torch.linalg.svd(basis.T @ matrix, full_matrices=False)
+    return (basis @ vectors)[:, :n], values[:n]
