@@ -8,8 +8,10 @@ from tinymemorylm.batches import (
     RelevanceBatches,
     TextBatches,
     TokenStream,
+    follow_counts,
     response_index,
 )
+from tinymemorylm.drills import Drills
 from tinymemorylm.errors import InputError
 from tinymemorylm.packing import pack_conversations, pack_documents
 from tinymemorylm.tokenizer import Message, Tokenizer
@@ -148,3 +150,30 @@ def test_equal_answers_are_never_negatives(tokenizer: Tokenizer, tmp_path: Path)
     )
     chats = ChatBatches(TokenStream(tmp_path, "train"), tokenizer, 64, AHEAD, 0)
     assert RelevanceBatches(chats, negatives=1).batch(0, 4) is None
+
+
+def test_drills_take_their_share_and_depend_on_the_index_alone(
+    text_stream: TokenStream, tokenizer: Tokenizer
+):
+    def batches(share: float) -> TextBatches:
+        return TextBatches(
+            text_stream, tokenizer.bos_id, 32, 4, 0, Drills(tokenizer, 0), drill_share=share
+        )
+
+    plain, some = batches(0.0).batch(0, 200), batches(0.3).batch(0, 200)
+    changed = (plain.tokens != some.tokens).any(axis=1)
+    assert 0.2 < changed.mean() < 0.4
+    assert np.array_equal(batches(0.3).batch(7, 20).tokens, some.tokens[7:27])
+    assert np.array_equal(plain.tokens[~changed], some.tokens[~changed])
+
+
+def test_follow_counts_count_each_pair_of_neighbours(
+    text_stream: TokenStream, chat_stream: TokenStream, tokenizer: Tokenizer
+):
+    counts = follow_counts([text_stream, chat_stream], tokenizer.vocab_size)
+    assert counts.sum() == len(text_stream) + len(chat_stream) - 2
+    ids = text_stream.read(0, len(text_stream)) & 0x7FFF
+    the = tokenizer.encode(" the")[0]
+    assert counts[the].sum() >= (ids == the).sum() > 50
+    with pytest.raises(InputError, match="kindred_embedding"):
+        follow_counts([text_stream], 20_000)

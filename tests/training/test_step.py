@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 from itertools import pairwise
@@ -38,7 +39,9 @@ def batch(rows: int = 6, chat: bool = False) -> Batch:
 TABLE = TokenTable(torch.arange(512) % 2 == 0, torch.arange(512) % 5)
 
 
-def run_step(model: Transformer, data: Batch, memory: int = 1 << 30, **changes: object):
+def run_step(
+    model: Transformer, data: Batch, memory: int = 1 << 30, step: int = 0, **changes: object
+):
     phase = dataclasses.replace(PHASE, **changes)
     optimizer = Optimizer([torch.optim.SGD(model.parameters(), lr=1.0)])
     return train_step(
@@ -49,7 +52,7 @@ def run_step(model: Transformer, data: Batch, memory: int = 1 << 30, **changes: 
         phase,
         TABLE,
         seq=SEQ,
-        step=0,
+        step=step,
         progress=0.25,
         learning_rate=1e-3,
         memory_bytes=memory,
@@ -225,3 +228,13 @@ def test_the_long_stage_keeps_tokens_per_step_and_its_share():
     assert (first.seq, first.rows, first.steps) == (512, 48, 90)
     assert (last.seq, last.rows, last.steps) == (2048, 12, 10)
     assert schedule.stage(89) == (first, 89 * 48) and schedule.stage(91) == (last, 12)
+
+
+def test_further_horizons_take_turns_at_positions():
+    model = initialise(Transformer(preset("smoke")), 3)
+    every = [run_step(copy.deepcopy(model), batch(), mtp_every=1)]
+    seen = [run_step(copy.deepcopy(model), batch(), mtp_every=2, step=s) for s in (0, 1)]
+    assert seen[0].nll == seen[1].nll == every[0].nll  # the main head always learns everywhere
+    assert seen[0].horizon_nll != seen[1].horizon_nll
+    for k, nll in every[0].horizon_nll.items():
+        assert min(s.horizon_nll[k] for s in seen) < nll < max(s.horizon_nll[k] for s in seen)

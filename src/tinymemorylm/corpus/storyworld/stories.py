@@ -4,7 +4,7 @@ In: choices. Out: a `Story` with its text, its exact information in bits and wha
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,6 +12,7 @@ from typing import Any
 
 from tinymemorylm.corpus.storyworld.choices import Choices
 from tinymemorylm.corpus.storyworld.grammar import Entry, Grammar, Telling, load
+from tinymemorylm.corpus.storyworld.names import listed_names
 
 PRONOUNS = {
     "she": {"he": "she", "him": "her", "his": "her", "girl": "girl", "son": "daughter"},
@@ -28,19 +29,18 @@ class Story:
     facts: tuple[tuple[str, str], ...]
 
 
-def grammars(folder: str) -> dict[str, Grammar]:
+def grammars(folder: str, names: Sequence[tuple[str, str]]) -> dict[str, Grammar]:
     """The grammars in a data folder by file name, each over the shared words and phrases."""
     root = resources.files("tinymemorylm.corpus.storyworld")
     shared = [_toml(root / "lexicon.toml"), _toml(root / "phrases.toml")]
-    names = tuple(
-        Entry(name, {key: (word,) for key, word in PRONOUNS[gender].items()})
-        for gender, listed in _toml(root / "names.toml").items()
-        for name in listed.replace("\n", " ").strip(", ").replace(" ", "").split(",")
+    people = tuple(
+        Entry(name, {key: (word,) for key, word in PRONOUNS[pronoun].items()})
+        for name, pronoun in names
     )
     files = sorted((root / folder).iterdir(), key=lambda file: file.name)
     found = {file.name.removesuffix(".toml"): load(*shared, _toml(file)) for file in files}
     for grammar in found.values():
-        grammar.lists["name"] = names
+        grammar.lists["name"] = people
     return found
 
 
@@ -51,7 +51,7 @@ def _toml(file: Any) -> dict[str, Any]:
 @cache
 def plots() -> tuple[tuple[str, Grammar], ...]:
     """Every plot, by name."""
-    return tuple(grammars("plots").items())
+    return tuple(grammars("plots", listed_names()).items())
 
 
 def story(choices: Choices) -> Story:

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from .choices import Choices
+from .names import strange_names
 
 # A shape lists the parts of a conversation. "body" is any topic to talk about; "first" one that
 # has follow-ups and "then" one of those; "told" one whose facts can be asked for again, even
@@ -37,6 +38,8 @@ SHAPES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("open", "first", "then", "close"), 2),
     (("told", "aside", "recall", "close"), 1),
 )
+N_STRANGE = 200
+"""Strange names in talk, beside some 120 ordinary ones."""
 CASUAL = ((False, 0.88), (True, 0.12))
 
 # fmt: off
@@ -164,6 +167,7 @@ def load_book() -> Book:
     for table in (item for part in data for item in part.get("table", {}).items()):
         name, (fields, *rows) = table
         tables[name] = rows_of(fields, rows)
+    tables["name"] += rows_of(["name"], [[name] for name, _ in strange_names()[:N_STRANGE]])
     tables["any_animal"] = tuple(
         {key: row[key] for key in tables["quiet_animal"][0]}
         for name in ("animal", "quiet_animal")
