@@ -1,12 +1,15 @@
 """The quickstart's own path on a tiny recipe: train, measure, show, and show again."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tinymemorylm import quickstart
-from tinymemorylm.config import Recipe
+from tinymemorylm.config import Recipe, load_recipe, shipped_recipe
+from tinymemorylm.corpus.storyworld.names import listed_names, strange_names
+from tinymemorylm.corpus.storyworld.talk import load_book
 
 
 def test_quickstart_trains_measures_and_shows(
@@ -28,3 +31,12 @@ def test_quickstart_trains_measures_and_shows(
     (run / "evaluation.json").unlink()  # as after an interruption between training and measuring
     quickstart.quickstart(run, seed=0, device="cpu")
     assert "bits per byte" in capsys.readouterr().out
+
+
+def test_the_names_in_its_prompts_are_in_no_text_it_learns_from():
+    recipe = load_recipe(shipped_recipe("quickstart"))
+    asked = {"Zibby", "Orlak", "Pemmo"}
+    assert any(asked <= set(re.findall(r"\w+", prompt)) for prompt in recipe.chat_prompts)
+    known = {name for name, _ in listed_names() + strange_names()}
+    known |= {row["name"] for row in load_book().tables["name"]}
+    assert not asked & known
