@@ -37,12 +37,17 @@ class Transformer(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(
-        self, tokens: Tensor, segments: Tensor | None = None, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        segments: Tensor | None = None,
+        cache: Cache | None = None,
+        n_layers: int | None = None,
     ) -> Tensor:
         """States after the last block, before any output norm: (batch, seq, d_model).
 
         tokens: (batch, seq). segments: (batch, seq), positions attend only within their own
-        segment. cache: tokens continue what it holds (at most PREFILL_BLOCK of them).
+        segment. cache: tokens continue what it holds (at most PREFILL_BLOCK of them). n_layers:
+        run only the first logical layers, as some steps of training do.
         Raises InputError beyond the context length.
         """
         config, seq = self.config, tokens.shape[1]
@@ -59,7 +64,7 @@ class Transformer(nn.Module):
         if config.embedding_rank is not None:
             x = self.embedding_projection(x)
         x = x * self.embedding_scale
-        for i in range(config.n_logical_layers):
+        for i in range(n_layers or config.n_logical_layers):
             block = config.block_index(i)
             is_global = config.is_global(i)
             x = self.blocks[block](

@@ -20,7 +20,7 @@ from tinymemorylm.progress import Progress
 from tinymemorylm.training.checkpoint import save_checkpoint
 from tinymemorylm.training.optimizer import Optimizer, learning_rate
 from tinymemorylm.training.run_files import JsonLines
-from tinymemorylm.training.schedule import Schedule, Stage
+from tinymemorylm.training.schedule import Schedule, Stage, layers_of_step
 from tinymemorylm.training.step import TokenTable, train_step, validation_figures
 
 
@@ -124,6 +124,7 @@ def run_phase(
                     seq=stage.seq,
                     step=step,
                     progress=step / max(1, schedule.n_steps - 1),
+                    n_layers=layers_of_step(phase, model.config, step, schedule.n_steps),
                     learning_rate=rate,
                     memory_bytes=memory_bytes,
                 )

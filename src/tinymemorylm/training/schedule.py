@@ -6,7 +6,7 @@ In: a `Phase`. Out: a `Schedule`, from which any step's shape and data position 
 import math
 from dataclasses import dataclass
 
-from tinymemorylm.config import Phase
+from tinymemorylm.config import ModelConfig, Phase
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,8 @@ class Schedule:
         if step < first.steps:
             return first, step * first.rows
         return last, (step - first.steps) * last.rows
+
+
+def layers_of_step(phase: Phase, config: ModelConfig, step: int, n_steps: int) -> int | None:
+    """Logical layers `step` (from 0) runs: one pass of the tied blocks, or None for all."""
+    return config.n_unique_layers if step < round(phase.one_pass_share * n_steps) else None

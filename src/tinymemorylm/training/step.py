@@ -99,12 +99,14 @@ def train_step(
     seq: int,
     step: int,
     progress: float,
+    n_layers: int | None = None,
     learning_rate: float,
     memory_bytes: int,
 ) -> StepFigures:
     """Take one step. `progress` is the share of the phase done, for the boosts.
 
     step: its number, by which further horizons take turns at positions (`mtp_every`).
+    n_layers: how many logical layers it runs; None: all.
 
     relevance: rows of `relevance_negatives` + 1 consecutive conversations per group, or None.
     Raises RunError, weights untouched, if the loss or a gradient is not finite.
@@ -144,7 +146,7 @@ def train_step(
         part = slice(start, start + rows)
         with autocast(device):
             inputs = segments[part, :seq]
-            states = model(tokens[part, :seq], attention_segments(inputs))
+            states = model(tokens[part, :seq], attention_segments(inputs), n_layers=n_layers)
             micro_loss = states.new_zeros(())
             for k in horizons:
                 kept = weights[k][part].flatten().nonzero()[:, 0]
