@@ -7,6 +7,8 @@ from tinymemorylm.config import (
     PRESETS,
     Architecture,
     ModelConfig,
+    Phase,
+    Recipe,
     from_mapping,
     load_recipe,
     preset,
@@ -93,3 +95,8 @@ def test_a_recipe_changes_its_preset(tmp_path: Path):
     changed = {"repeat": "adjacent", "embedding_rank": None, "mtp_horizons": ()}
     assert load_recipe(path).model() == preset("haiku", **changed)
     assert load_recipe(Path("haiku")).model() == preset("haiku")
+
+
+def test_one_pass_needs_blocks_that_cycle():
+    with pytest.raises(InputError, match="one_pass_share"):
+        Recipe("x", architecture=Architecture(repeat="adjacent"), sft=Phase(one_pass_share=0.5))

@@ -294,6 +294,8 @@ class Recipe:
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
         run = [phase for phase in (self.pretrain, self.sft) if phase.tokens]
+        if self.model().repeat != "cycle" and any(phase.one_pass_share for phase in run):
+            raise InputError('one_pass_share needs blocks repeated as "cycle"; set it to 0')
         longest = max((phase.sequence_length for phase in run), default=0)
         if longest > self.model().context_length:
             raise InputError(

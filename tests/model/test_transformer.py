@@ -95,6 +95,16 @@ def test_local_rings_hold_a_window_and_a_block_and_no_more():
     assert sizes == {512: 512 + PREFILL_BLOCK - 1, None: config.context_length}
 
 
+def test_some_layers_only_are_those_of_a_shallower_model(
+    model: Transformer, random_tokens: torch.Tensor
+):
+    shallow = Transformer(dataclasses.replace(model.config, n_logical_layers=3)).eval()
+    shallow.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(model(random_tokens, n_layers=3), shallow(random_tokens))
+        assert torch.equal(model(random_tokens, n_layers=6), model(random_tokens))
+
+
 def test_beyond_the_context_is_an_error(model: Transformer):
     with pytest.raises(InputError, match="257 tokens exceed the context of 256"):
         model(torch.zeros(1, 257, dtype=torch.long))

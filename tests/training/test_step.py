@@ -15,7 +15,7 @@ from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.training import step as step_module
 from tinymemorylm.training.optimizer import Optimizer, learning_rate, make_optimizer
-from tinymemorylm.training.schedule import Schedule
+from tinymemorylm.training.schedule import Schedule, layers_of_step
 from tinymemorylm.training.step import (
     TokenTable,
     micro_batch_rows,
@@ -238,3 +238,10 @@ def test_further_horizons_take_turns_at_positions():
     assert seen[0].horizon_nll != seen[1].horizon_nll
     for k, nll in every[0].horizon_nll.items():
         assert min(s.horizon_nll[k] for s in seen) < nll < max(s.horizon_nll[k] for s in seen)
+
+
+def test_a_phase_may_begin_with_one_pass_of_the_tied_blocks():
+    phase = dataclasses.replace(PHASE, one_pass_share=0.3)
+    layers = [layers_of_step(phase, preset("haiku"), step, 10) for step in range(10)]
+    assert layers == [8] * 3 + [None] * 7
+    assert layers_of_step(PHASE, preset("haiku"), 0, 10) is None

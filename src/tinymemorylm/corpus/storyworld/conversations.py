@@ -9,10 +9,10 @@ from functools import cache
 
 from tinymemorylm.corpus.storyworld.choices import Choices
 from tinymemorylm.corpus.storyworld.grammar import TURN, Grammar, Telling
-from tinymemorylm.corpus.storyworld.names import listed_names, strange_names
 from tinymemorylm.corpus.storyworld.stories import grammars, plots
 
 STORY_SHARE = 0.35  # of all conversations; the rest is everyday talk
+STRANGE_SHARE = 0.5  # of the names in short conversations
 LONG_SHARE = 0.1  # of those about stories: a whole story, asked for or asked about
 
 
@@ -27,7 +27,7 @@ class Conversation:
 @cache
 def chats() -> tuple[tuple[str, Grammar], ...]:
     """Every kind of short conversation, by name."""
-    return tuple(grammars("chats", listed_names() + strange_names()).items())
+    return tuple(grammars("chats", STRANGE_SHARE).items())
 
 
 def story_conversation(choices: Choices) -> Conversation:

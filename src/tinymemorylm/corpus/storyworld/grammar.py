@@ -137,7 +137,16 @@ class Grammar:
     def __init__(self, rules: Mapping[str, str], lists: dict[str, tuple[Entry, ...]]) -> None:
         self.rules = rules
         self.lists = lists
+        self.rare: dict[str, tuple[tuple[Entry, ...], float]] = {}
+        """Second lists, and the share of a list's draws that go to them."""
         self._compiled: dict[str, tuple[Sequence, ...]] = {}
+
+    def sources(self, category: str) -> list[tuple[str, tuple[Entry, ...], float]]:
+        """The lists a slot draws from: what each is called, its entries and its share."""
+        if category not in self.rare:
+            return [(category, self.lists[category], 1.0)]
+        rare, share = self.rare[category]
+        return [(category, self.lists[category], 1 - share), (f"rare {category}", rare, share)]
 
     def alternatives(self, call: str) -> tuple[Sequence, ...]:
         found = self._compiled.get(call)
@@ -186,8 +195,9 @@ class Telling:
     def _choose(self, slot: Slot) -> str:
         entry = self.entries.get(slot.owner)
         if entry is None:  # "a girl named {A}" chooses the name before it is written
-            options = self.grammar.lists[slot.category]
-            entry = options[self._index(len(options), slot.category, fresh=True)]
+            sources = self.grammar.sources(slot.category)
+            name, options = self.choices.weighted([((n, o), share) for n, o, share in sources])
+            entry = options[self._index(len(options), name, fresh=True)]
             if not slot.kept:
                 return entry.text
             self.entries[slot.owner] = entry

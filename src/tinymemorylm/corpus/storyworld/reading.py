@@ -104,24 +104,24 @@ def _slot(
     grammar: Grammar, slot: Slot, reading: _Reading, rest: _Pending, text: str
 ) -> list[_Reading]:
     """Every choice of the entry that a slot names, or whose field it says first."""
-    options = grammar.lists[slot.category]
-    taken = reading.taken.get(slot.category, ())
-    bits = reading.bits + math.log2(len(options) - len(taken))
     found: list[_Reading] = []
-    for index, entry in enumerate(options):
-        said = slot.styled(entry.text) if slot.field is None else ""
-        if index in taken or not text.startswith(said, reading.at):
-            continue
-        kept = slot.kept
-        found.append(
-            replace(
-                reading,
-                pending=rest if slot.field is None else (slot, rest),
-                at=reading.at + len(said),
-                bits=bits,
-                memory=reading.memory | {slot.owner: entry.text} if kept else reading.memory,
-                entries=reading.entries | {slot.owner: entry} if kept else reading.entries,
-                taken=reading.taken | {slot.category: (*taken, index)},
+    for source, options, share in grammar.sources(slot.category):
+        taken = reading.taken.get(source, ())
+        bits = reading.bits - math.log2(share) + math.log2(len(options) - len(taken))
+        for index, entry in enumerate(options):
+            said = slot.styled(entry.text) if slot.field is None else ""
+            if index in taken or not text.startswith(said, reading.at):
+                continue
+            kept = slot.kept
+            found.append(
+                replace(
+                    reading,
+                    pending=rest if slot.field is None else (slot, rest),
+                    at=reading.at + len(said),
+                    bits=bits,
+                    memory=reading.memory | {slot.owner: entry.text} if kept else reading.memory,
+                    entries=reading.entries | {slot.owner: entry} if kept else reading.entries,
+                    taken=reading.taken | {source: (*taken, index)},
+                )
             )
-        )
     return found

@@ -12,12 +12,13 @@ from typing import Any
 
 from tinymemorylm.corpus.storyworld.choices import Choices
 from tinymemorylm.corpus.storyworld.grammar import Entry, Grammar, Telling, load
-from tinymemorylm.corpus.storyworld.names import listed_names
+from tinymemorylm.corpus.storyworld.names import listed_names, strange_names
 
 PRONOUNS = {
     "she": {"he": "she", "him": "her", "his": "her", "girl": "girl", "son": "daughter"},
     "he": {"he": "he", "him": "him", "his": "his", "girl": "boy", "son": "son"},
 }
+STRANGE_SHARE = 0.15  # of the names in stories
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,23 @@ class Story:
     facts: tuple[tuple[str, str], ...]
 
 
-def grammars(folder: str, names: Sequence[tuple[str, str]]) -> dict[str, Grammar]:
+def grammars(folder: str, strange_share: float) -> dict[str, Grammar]:
     """The grammars in a data folder by file name, each over the shared words and phrases."""
     root = resources.files("tinymemorylm.corpus.storyworld")
     shared = [_toml(root / "lexicon.toml"), _toml(root / "phrases.toml")]
-    people = tuple(
-        Entry(name, {key: (word,) for key, word in PRONOUNS[pronoun].items()})
-        for name, pronoun in names
-    )
     files = sorted((root / folder).iterdir(), key=lambda file: file.name)
     found = {file.name.removesuffix(".toml"): load(*shared, _toml(file)) for file in files}
     for grammar in found.values():
-        grammar.lists["name"] = people
+        grammar.lists["name"] = _people(listed_names())
+        grammar.rare["name"] = (_people(strange_names()), strange_share)
     return found
+
+
+def _people(names: Sequence[tuple[str, str]]) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(name, {key: (word,) for key, word in PRONOUNS[pronoun].items()})
+        for name, pronoun in names
+    )
 
 
 def _toml(file: Any) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def _toml(file: Any) -> dict[str, Any]:
 @cache
 def plots() -> tuple[tuple[str, Grammar], ...]:
     """Every plot, by name."""
-    return tuple(grammars("plots", listed_names()).items())
+    return tuple(grammars("plots", STRANGE_SHARE).items())
 
 
 def story(choices: Choices) -> Story:
