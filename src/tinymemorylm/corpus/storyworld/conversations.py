@@ -9,6 +9,7 @@ from functools import cache
 
 from tinymemorylm.corpus.storyworld.choices import Choices
 from tinymemorylm.corpus.storyworld.grammar import TURN, Grammar, Telling
+from tinymemorylm.corpus.storyworld.names import N_STRANGE
 from tinymemorylm.corpus.storyworld.stories import grammars, plots
 
 STORY_SHARE = 0.35  # of all conversations; the rest is everyday talk
@@ -27,7 +28,7 @@ class Conversation:
 @cache
 def chats() -> tuple[tuple[str, Grammar], ...]:
     """Every kind of short conversation, by name."""
-    return tuple(grammars("chats", STRANGE_SHARE).items())
+    return tuple(grammars("chats", N_STRANGE, STRANGE_SHARE).items())
 
 
 def story_conversation(choices: Choices) -> Conversation:

@@ -11,13 +11,13 @@ from importlib import resources
 from itertools import cycle, product
 
 PRONOUNS = ("she", "he")
-N_STRANGE = 700
+N_STRANGE = 1200
 
 _PARTS = """
-B Br Ch D Dr F Fl G Gl H J K Kl L M N P Pr R S Sk T Tr V W Y Z
+B Br Ch D Dr F Fl G Gl H J K Kl L M N P Pr R S Sk T Tr V W Y Z Al Am Ed El Ib Im Ol Or Ov Us
 a e i o u
-bb d ff gr k l lv m mb n nd p r rk s sh t v x zz
-a ax el ib in o ob ok um us y
+b bb ck d dd ff g gr k l ll lv m mb n nd nn p pp r rk rl s sh ss st t tt v x zz
+a ak ax el er ey ib in ix o ob ok on ra um us y
 """
 """Beginnings, vowels, middles and ends of strange names."""
 

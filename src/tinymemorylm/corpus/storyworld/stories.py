@@ -18,7 +18,7 @@ PRONOUNS = {
     "she": {"he": "she", "him": "her", "his": "her", "girl": "girl", "son": "daughter"},
     "he": {"he": "he", "him": "him", "his": "his", "girl": "boy", "son": "son"},
 }
-STRANGE_SHARE = 0.15  # of the names in stories
+N_STRANGE, STRANGE_SHARE = 500, 0.12  # strange names in stories, and their share
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Story:
     facts: tuple[tuple[str, str], ...]
 
 
-def grammars(folder: str, strange_share: float) -> dict[str, Grammar]:
+def grammars(folder: str, n_strange: int, strange_share: float) -> dict[str, Grammar]:
     """The grammars in a data folder by file name, each over the shared words and phrases."""
     root = resources.files("tinymemorylm.corpus.storyworld")
     shared = [_toml(root / "lexicon.toml"), _toml(root / "phrases.toml")]
@@ -38,7 +38,7 @@ def grammars(folder: str, strange_share: float) -> dict[str, Grammar]:
     found = {file.name.removesuffix(".toml"): load(*shared, _toml(file)) for file in files}
     for grammar in found.values():
         grammar.lists["name"] = _people(listed_names())
-        grammar.rare["name"] = (_people(strange_names()), strange_share)
+        grammar.rare["name"] = (_people(strange_names()[:n_strange]), strange_share)
     return found
 
 
@@ -56,7 +56,7 @@ def _toml(file: Any) -> dict[str, Any]:
 @cache
 def plots() -> tuple[tuple[str, Grammar], ...]:
     """Every plot, by name."""
-    return tuple(grammars("plots", STRANGE_SHARE).items())
+    return tuple(grammars("plots", N_STRANGE, STRANGE_SHARE).items())
 
 
 def story(choices: Choices) -> Story:

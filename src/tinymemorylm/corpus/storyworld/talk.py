@@ -38,8 +38,8 @@ SHAPES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("open", "first", "then", "close"), 2),
     (("told", "aside", "recall", "close"), 1),
 )
-N_STRANGE = 200
-"""Strange names in talk, beside some 120 ordinary ones."""
+N_STRANGE = 300
+"""Strange names in talk, beside 70 ordinary ones."""
 CASUAL = ((False, 0.88), (True, 0.12))
 
 # fmt: off
