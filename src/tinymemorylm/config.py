@@ -276,7 +276,9 @@ class Recipe:
     pretrain: Phase = field(default_factory=Phase)
     sft: Phase = field(default_factory=lambda: Phase(learning_rate=2e-4))
     sample_temperature: float = 0.7
-    """Temperature of the samples drawn while training."""
+    """Temperature of the samples drawn while pretraining ..."""
+    chat_temperature: float = 0.7
+    """... and of the answers drawn in SFT."""
     sample_prompts: tuple[str, ...] = ("Once upon a time", "The old man", "One day", "It was")
     chat_prompts: tuple[str, ...] = ("Hello!", "Who are you?", "What is a cat?", "I feel sad.")
 
@@ -289,8 +291,9 @@ class Recipe:
             )
         if not 0 <= self.spell_share <= 1:
             raise InputError(f"spell_share must be between 0 and 1, not {self.spell_share}")
-        if self.sample_temperature < 0:
-            raise InputError(f"sample_temperature must be 0 or more, not {self.sample_temperature}")
+        for name in ("sample_temperature", "chat_temperature"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose from {', '.join(PRESETS)}")
         run = [phase for phase in (self.pretrain, self.sft) if phase.tokens]

@@ -93,5 +93,5 @@ def show(run: Path) -> None:
     console.print(
         f"\nIn {run}: tokenizer.json, pretrain.pt, model.pt, samples.jsonl, loss_curve.png and a "
         "model card, README.md\n"
-        f"[bold]Try next[/bold]: tmlm chat --model {run}"
+        f"[bold]Try next[/bold]: tmlm chat --model {run} --temperature 0.2"
     )

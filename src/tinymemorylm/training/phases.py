@@ -234,7 +234,7 @@ def _draw(
         recipe.chat_prompts if chat else recipe.sample_prompts,
         chat=chat,
         log_boost=log_boost(tokenizer, (recipe.sft if chat else recipe.pretrain).logit_adjustment),
-        temperature=recipe.sample_temperature,
+        temperature=recipe.chat_temperature if chat else recipe.sample_temperature,
         seed=recipe.seed,
         where={
             "phase": position.phase,
