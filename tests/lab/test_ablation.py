@@ -82,8 +82,9 @@ def test_the_projects_ablations_are_of_three_seeds_and_600_000_tokens(name: str)
     for arm in settings.arms:
         pretrain = arm.recipe.pretrain
         assert (pretrain.tokens, arm.recipe.sft.tokens) == (600_000, 0)
-        assert (pretrain.batch_size, pretrain.sequence_length) == (8, 256)
-        assert (pretrain.optimizer, pretrain.warmup_steps) == ("adamw", 30)
+        if name != "start":  # which asks about the quickstart's settings
+            assert (pretrain.batch_size, pretrain.sequence_length) == (8, 256)
+            assert (pretrain.optimizer, pretrain.warmup_steps) == ("adamw", 30)
         if arm.recipe.preset == "haiku":
             assert parameter_account(arm.recipe.model())["total"] <= 760_000
 
