@@ -156,9 +156,7 @@ def test_drills_take_their_share_and_depend_on_the_index_alone(
     text_stream: TokenStream, tokenizer: Tokenizer
 ):
     def batches(share: float) -> TextBatches:
-        return TextBatches(
-            text_stream, tokenizer.bos_id, 32, 4, 0, Drills(tokenizer, 0), drill_share=share
-        )
+        return TextBatches(text_stream, tokenizer.bos_id, 32, 4, 0, Drills(tokenizer, share, 0))
 
     plain, some = batches(0.0).batch(0, 200), batches(0.3).batch(0, 200)
     changed = (plain.tokens != some.tokens).any(axis=1)

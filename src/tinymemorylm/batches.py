@@ -125,7 +125,6 @@ class TextBatches:
         ahead: int,
         seed: int,
         drills: Drills | None = None,
-        drill_share: float = 0.0,
     ) -> None:
         self.stream, self.bos_id, self.seq, self.width = stream, bos_id, seq, seq + ahead
         if len(stream) < self.width:
@@ -133,7 +132,7 @@ class TextBatches:
                 f"the text is {len(stream)} tokens, fewer than one sequence of {self.width}; "
                 "give more data or a shorter --pretrain.sequence-length"
             )
-        self.seed, self.drills, self.drill_share = seed, drills, drill_share
+        self.seed, self.drills = seed, drills
         self.per_epoch = max(1, (len(stream) - ahead - seq + 1) // seq)
         self._epoch, self._offset, self._order = -1, 0, np.empty(0, np.int64)
 
@@ -151,13 +150,10 @@ class TextBatches:
         starts = [self._start(i) for i in range(first, first + rows)]
         text = text_batch([self.stream.read(s, s + self.width) for s in starts], self.bos_id)
         for row, index in enumerate(range(first, first + rows)):
-            if self.drills is not None and self._is_drill(index):
+            if self.drills is not None and self.drills.take(index):
                 drill = self.drills.row(index, self.width)
                 text.tokens[row], text.segments[row], text.is_target[row] = drill
         return text
-
-    def _is_drill(self, index: int) -> bool:
-        return np.random.default_rng([self.seed, 5, index]).random() < self.drill_share
 
 
 def text_batch(windows: list[Ids], bos_id: int) -> Batch:

@@ -18,13 +18,17 @@ TIMES = (2, 4)
 
 
 class Drills:
-    """Rows of drills, each a document of its own, a function of (seed, index)."""
+    """Rows of drills, each drill a document of its own; functions of (seed, index)."""
 
-    def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
-        self.bos_id, self.seed = tokenizer.bos_id, seed
+    def __init__(self, tokenizer: Tokenizer, share: float, seed: int) -> None:
+        self.bos_id, self.share, self.seed = tokenizer.bos_id, share, seed
         self._capitals = np.array(_ids(tokenizer, string.ascii_uppercase))
         self._letters = np.array(_ids(tokenizer, string.ascii_lowercase))
         self._space = _ids(tokenizer, " ")[0]
+
+    def take(self, index: int) -> bool:
+        """Whether row `index` of the training data is a drill: a `share` of all are."""
+        return np.random.default_rng([self.seed, 5, index]).random() < self.share
 
     def row(self, index: int, width: int) -> tuple[Ids, Ids, np.ndarray]:
         """tokens, segments and is_target, (width,) each; what is said first is no target."""

@@ -47,8 +47,7 @@ class TokenizerTrain:
         tokenizer.save(self.out)
         words = int((tokenizer.classes == 2).sum())
         log(f"wrote {self.out}: {tokenizer.vocab_size:,} tokens, {words:,} of them words")
-        if bad.count:
-            log(f"skipped {bad.count} bad pieces of input, for example {bad.examples[0]}")
+        bad.log_skipped()
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ class TokenizerInspect:
 
     def _inspect_data(self, tokenizer: "Tokenizer") -> None:
         from tinymemorylm.corpus import BadInput
-        from tinymemorylm.progress import log
         from tinymemorylm.splitting import coverage
         from tinymemorylm.training.prepare import documents
         from tinymemorylm.vocabulary import count_pre_tokens
@@ -121,8 +119,7 @@ class TokenizerInspect:
         recipe = Recipe("", data=self.data, document_separator=self.document_separator)
         bad = BadInput(skip=self.skip_bad)
         covered = coverage(tokenizer, count_pre_tokens(documents(recipe, bad, "reading")))
-        if bad.count:
-            log(f"skipped {bad.count} bad pieces of input, for example {bad.examples[0]}")
+        bad.log_skipped()
         spelled = covered.spelled_out.most_common(self.top)
         rows = [(text, count, len(tokenizer.encode(text))) for text, count in spelled]
         if self.json:

@@ -5,13 +5,13 @@ In: a recipe, any of its fields as options, and where to write. Out: a model dir
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from tinymemorylm.commands.options import DEFAULT_MODEL
 from tinymemorylm.config import Recipe, load_recipe
-
-Sink = Literal["tensorboard", "trackio"]
+from tinymemorylm.training.sinks import SinkName
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Quickstart:
     Example: tmlm quickstart
     """
 
-    out: Path = Path("runs/quickstart")
+    out: Path = DEFAULT_MODEL
     """The model directory to write."""
     seed: int = 0
     device: str | None = None
@@ -48,7 +48,7 @@ class _Training:
     """Count bad input instead of stopping at it."""
     device: str | None = None
     """cpu, cuda or mps; the best there is when left out."""
-    track: Annotated[tuple[Sink, ...], tyro.conf.UseAppendAction] = ()
+    track: Annotated[tuple[SinkName, ...], tyro.conf.UseAppendAction] = ()
     """Show the figures in tensorboard or trackio too; can be given for each."""
 
     def go(self, recipe: Recipe, **more: Any) -> None:
@@ -122,7 +122,7 @@ class Sft(_Training):
     --chat-data chats.jsonl --out runs/books-chat
     """
 
-    model: Path = Path("runs/quickstart")
+    model: Path = DEFAULT_MODEL
     """The model directory to start from."""
 
     def run(self, overrides: list[str]) -> None:

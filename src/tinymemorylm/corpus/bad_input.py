@@ -6,6 +6,7 @@ In: where the fault stands ("file:line") and why. Out: an InputError, or a count
 from dataclasses import dataclass, field
 
 from tinymemorylm.errors import InputError
+from tinymemorylm.progress import log
 
 _MOST_EXAMPLES = 10
 
@@ -25,3 +26,8 @@ class BadInput:
         self.count += 1
         if len(self.examples) < _MOST_EXAMPLES:
             self.examples.append(f"{where}: {why}")
+
+    def log_skipped(self) -> None:
+        """Say how much was skipped, if anything was."""
+        if self.count:
+            log(f"skipped {self.count} bad pieces of input, for example {self.examples[0]}")

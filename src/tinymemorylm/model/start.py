@@ -63,8 +63,7 @@ def copying_heads(model: Transformer, seed: int) -> Transformer:
     trained away again. Raises InputError for an architecture without room for them.
     """
     config = model.config
-    width = config.embedding_rank or config.d_model
-    n_content = min(width, 3 * config.d_model // 4)
+    n_content = _n_content(config)
     n_free = config.d_model - n_content
     n_plain = config.head_dim - config.rotary_dims  # dimensions of a head that don't turn
     if config.n_unique_layers < 3 or n_plain < 4 or n_free < 4 or config.rotary_dims < 4:
@@ -125,6 +124,11 @@ def copying_heads(model: Transformer, seed: int) -> Transformer:
     return model
 
 
+def _n_content(config: ModelConfig) -> int:
+    """Columns of the embedding that tell tokens apart; copying heads keep the others free."""
+    return min(config.embedding_rank or config.d_model, 3 * config.d_model // 4)
+
+
 def _finder_block(config: ModelConfig) -> int:
     """A block past the middle, one that is global in its first run if there is, to see far."""
     late = range(max(2, config.n_unique_layers // 2), config.n_unique_layers)
@@ -163,7 +167,7 @@ def kindred_embedding(model: Transformer, follows: Tensor, seed: int) -> Transfo
     what a frequent word learns serves the rare ones like it from the first step.
     """
     weight = model.embedding.weight
-    n_content = min(weight.shape[1], 3 * model.config.d_model // 4)
+    n_content = _n_content(model.config)
     n = n_content // 2
     both = torch.cat((_mutual_information(follows), _mutual_information(follows.T)), dim=1)
     generator = torch.Generator().manual_seed(seed)

@@ -71,14 +71,14 @@ def phase_data(
     train, held_out = TokenStream(folder, "train"), TokenStream(folder, "validation")
     cut: dict[int, TextBatches | ChatBatches] = {}
 
-    drills = Drills(tokenizer, seed) if phase.drill_share else None
+    drills = Drills(tokenizer, phase.drill_share, seed) if phase.drill_share else None
 
     def batches(
         stream: TokenStream, seq: int, drills: Drills | None = None
     ) -> TextBatches | ChatBatches:
         if name == "sft":
             return ChatBatches(stream, tokenizer, seq, ahead, seed)
-        return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed, drills, phase.drill_share)
+        return TextBatches(stream, tokenizer.bos_id, seq, ahead, seed, drills)
 
     def batch(stage: Stage, first_row: int) -> Batch:
         if stage.seq not in cut:

@@ -20,7 +20,7 @@ from tinymemorylm.corpus import (
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import file_sha256, write_json
 from tinymemorylm.packing import pack_conversations, pack_documents
-from tinymemorylm.progress import log, watched
+from tinymemorylm.progress import watched
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
 
 
@@ -98,8 +98,8 @@ def prepare(
         counts["sft"] = pack_conversations(
             chats, tokenizer, run / "shards" / "sft", n_conversations=len(chats), **settings
         )
+    bad.log_skipped()
     if bad.count:
-        log(f"skipped {bad.count} bad pieces of input, for example {bad.examples[0]}")
         counts["skipped"] = bad.count
     write_json(done, counts)
     return tokenizer, counts

@@ -1,7 +1,7 @@
-"""People's names: those of the stories, and stranger ones that only conversations use.
+"""People's names: ordinary ones, and strange ones for some people of any text.
 
-In: nothing. Out: names with their pronouns. The stranger ones are too many and too rare to get
-words of their own in a tokenizer, so a conversation's names have to be read letter by letter.
+In: nothing. Out: names with their pronouns. The strange ones are too many and too rare to get
+words of their own in a tokenizer, so they have to be read, and copied, letter by letter.
 """
 
 import tomllib
@@ -24,7 +24,7 @@ a ak ax el er ey ib in ix o ob ok on ra um us y
 
 @cache
 def listed_names() -> tuple[tuple[str, str], ...]:
-    """(name, pronoun) of everyone stories are about."""
+    """(name, pronoun) of everyone with an ordinary name."""
     source = resources.files("tinymemorylm.corpus.storyworld") / "names.toml"
     return tuple(
         (name, pronoun)
