@@ -42,17 +42,6 @@ def run_each(
             work(run)
             after(run)
         return
-    _side_by_side(runs, prepare, work, after, jobs, threads)
-
-
-def _side_by_side(
-    runs: Sequence[LabRun],
-    prepare: Callable[[LabRun], None],
-    work: Callable[[LabRun], None],
-    after: Callable[[LabRun], object],
-    jobs: int,
-    threads: int,
-) -> None:
     waiting, active = list(runs), dict[BaseProcess, LabRun]()
     stop: Exception | None = None
     spawn = multiprocessing.get_context("spawn")
