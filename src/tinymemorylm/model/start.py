@@ -68,60 +68,74 @@ def copying_heads(model: Transformer, seed: int) -> Transformer:
     n_plain = config.head_dim - config.rotary_dims  # dimensions of a head that don't turn
     if config.n_unique_layers < 3 or n_plain < 4 or n_free < 4 or config.rotary_dims < 4:
         raise InputError("this architecture has no room for copying heads; set copying_heads false")
-    generator = torch.Generator().manual_seed(seed)
-    groups = range(min(2, config.n_kv_heads))
-    n_seen = [min(n_plain, n_free * 5 // 8), min(n_plain // 2, n_free - n_free * 5 // 8)]
-
+    n_last, n_before = min(n_plain, n_free * 5 // 8), min(n_plain // 2, n_free - n_free * 5 // 8)
     model.embedding.weight[:, n_content:] = 0
     model.embedding.weight[:, 0] = CONSTANT * EMBEDDING_STD
     if config.embedding_rank is not None:
         nn.init.eye_(model.embedding_projection.weight)
-    # What the first norm makes of the stream: coordinate 0, and a typical other one.
-    rms = math.sqrt((CONSTANT**2 + n_content - 1) / config.d_model)
-    constant, typical = CONSTANT / rms, 1 / rms
-    sight = torch.zeros(n_seen[0], config.d_model)  # (seen, d_model): what of a token is written
-    sight[:, 1:n_content] = _orthonormal(n_seen[0], n_content - 1, generator)
+
+    generator = torch.Generator().manual_seed(seed)
+    sight = torch.zeros(n_last, config.d_model)  # what of a token is written ahead
+    sight[:, 1:n_content] = _orthonormal(n_last, n_content - 1, generator)
     ones = torch.eye(config.d_model)
-    free = [n_content, n_content + n_seen[0]]  # where each group of block 1 writes
-    finder = _finder_block(config)
-    plain = config.rotary_dims
-    strength = math.sqrt(MATCHING * math.sqrt(config.head_dim) / (n_seen[0] * typical**2))
-
-    for group in groups:
-        q, k, v, out = _head(model, 1, group)
-        q.zero_()
-        k[:plain].zero_()
-        for i, amplitude in enumerate(POINTING):  # the pair turns by `angle` a position
-            angle = (group + 1) * config.rope_theta ** (-2 * i / config.rotary_dims)
-            q[i, 0] = amplitude / constant
-            k[i, 0] = amplitude / constant * math.cos(angle)
-            k[i + config.rotary_dims // 2, 0] = amplitude / constant * math.sin(angle)
-        seen = n_seen[group]
-        v[plain : plain + seen] = sight[:seen]
-        out.zero_()
-        out[free[group] : free[group] + seen, plain : plain + seen] = (
-            torch.eye(seen) * INPUT_RMS / typical
-        )
-
-        q, k, v, out = _head(model, finder, group)
-        q.zero_()
-        k.zero_()
-        # The query's own token against the key's previous one; in the second group also the
-        # query's previous token against the one before the key's.
-        near = n_seen[0] if group == 0 else min(n_seen[0], n_plain - n_seen[1])
-        q[plain : plain + near] = strength * sight[:near]
-        k[plain : plain + near] = strength * ones[free[0] : free[0] + near]
-        if group == 1:
-            far, at = n_seen[1], plain + near
-            q[at : at + far] = strength * ones[free[0] : free[0] + far]
-            k[at : at + far] = strength * ones[free[1] : free[1] + far]
-        first = 1 + group * config.head_dim  # each group repeats other coordinates of a token
-        copied = ones[first : min(first + config.head_dim, n_content)]
-        v.zero_()
-        v[: len(copied)] = copied
-        out.zero_()
-        out[:, : len(copied)] = copied.T * INPUT_RMS / typical
+    last = ones[n_content : n_content + n_last]  # where: the last token, (n_last, d_model),
+    before = ones[n_content + n_last : n_content + n_last + n_before]  # and the one before it
+    _point_back(model, 0, sight, last)
+    _find_and_repeat(model, 0, sight, last, n_last)
+    if config.n_kv_heads > 1:
+        near = min(n_last, n_plain - n_before)
+        _point_back(model, 1, sight[:n_before], before)
+        wanted = torch.cat((sight[:near], last[:n_before]))
+        _find_and_repeat(model, 1, wanted, torch.cat((last[:near], before)), n_last)
     return model
+
+
+def _first_norm(config: ModelConfig) -> tuple[float, float]:
+    """What the first norm makes of the stream: coordinate 0, and a typical other one."""
+    rms = math.sqrt((CONSTANT**2 + _n_content(config) - 1) / config.d_model)
+    return CONSTANT / rms, 1 / rms
+
+
+def _point_back(model: Transformer, group: int, sight: Tensor, place: Tensor) -> None:
+    """Block 1: a head looks `group` + 1 positions back and writes `sight` of it to `place`.
+
+    sight, place: (seen, d_model). The head's rotary pairs turn by a fixed angle a position.
+    """
+    config, plain = model.config, model.config.rotary_dims
+    constant, typical = _first_norm(config)
+    q, k, v, out = _head(model, 1, group)
+    q.zero_()
+    k[:plain].zero_()
+    for i, amplitude in enumerate(POINTING):
+        angle = (group + 1) * config.rope_theta ** (-2 * i / plain)
+        q[i, 0] = amplitude / constant
+        k[i, 0] = amplitude / constant * math.cos(angle)
+        k[i + plain // 2, 0] = amplitude / constant * math.sin(angle)
+    v[plain : plain + len(sight)] = sight
+    out.zero_()
+    out[:, plain : plain + len(sight)] = place.T * INPUT_RMS / typical
+
+
+def _find_and_repeat(
+    model: Transformer, group: int, wanted: Tensor, offered: Tensor, n_last: int
+) -> None:
+    """A later block: a head finds the key whose `offered` is the query's `wanted`, repeats it.
+
+    wanted, offered: (compared, d_model). n_last: dimensions a whole match of one token has. Each
+    group repeats other coordinates of the key's token.
+    """
+    config, plain = model.config, model.config.rotary_dims
+    _, typical = _first_norm(config)
+    strength = math.sqrt(MATCHING * math.sqrt(config.head_dim) / (n_last * typical**2))
+    q, k, v, out = _head(model, _finder_block(config), group)
+    for part in (q, k, v, out):
+        part.zero_()
+    q[plain : plain + len(wanted)] = strength * wanted
+    k[plain : plain + len(offered)] = strength * offered
+    first = 1 + group * config.head_dim
+    copied = torch.eye(config.d_model)[first : min(first + config.head_dim, _n_content(config))]
+    v[: len(copied)] = copied
+    out[:, : len(copied)] = copied.T * INPUT_RMS / typical
 
 
 def _n_content(config: ModelConfig) -> int:

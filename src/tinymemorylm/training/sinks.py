@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tinymemorylm.errors import InputError
+from tinymemorylm.files import write_json
 from tinymemorylm.progress import log
 from tinymemorylm.training.run_files import JsonLines
 
@@ -76,7 +77,7 @@ class TrackioSink:
                 auto_log_cpu=False,
                 auto_log_gpu=False,
             )
-        note.write_text(json.dumps({"project": TRACKIO_PROJECT, "id": self._run.id}) + "\n")
+        write_json(note, {"project": TRACKIO_PROJECT, "id": self._run.id})
         for line in kept:
             self.write(line)
 
