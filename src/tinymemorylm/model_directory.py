@@ -16,7 +16,7 @@ from tinymemorylm.config import ModelConfig, from_mapping
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import atomic_file, write_json
 from tinymemorylm.model.transformer import Transformer
-from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.tokenizer import WORD, Tokenizer
 
 Weights = Literal["pretrain", "model"]
 FORMAT = 1
@@ -119,4 +119,4 @@ def log_boost(tokenizer: Tokenizer, boost: float | None) -> torch.Tensor | None:
     """Log of the boost for words, 0 for the rest, (vocab_size,); None for no boost."""
     if boost is None:
         return None
-    return torch.from_numpy(tokenizer.classes == 2).float() * math.log(boost)
+    return torch.from_numpy(tokenizer.classes == WORD).float() * math.log(boost)

@@ -38,14 +38,14 @@ class TokenizerTrain:
     def run(self) -> None:
         from tinymemorylm.corpus import BadInput
         from tinymemorylm.progress import log
-        from tinymemorylm.tokenizer import train_tokenizer
+        from tinymemorylm.tokenizer import WORD, train_tokenizer
         from tinymemorylm.training.prepare import documents
 
         recipe = Recipe("", data=self.data, document_separator=self.document_separator)
         bad = BadInput(skip=self.skip_bad)
         tokenizer = train_tokenizer(documents(recipe, bad, "reading"), self.vocab_size)
         tokenizer.save(self.out)
-        words = int((tokenizer.classes == 2).sum())
+        words = int((tokenizer.classes == WORD).sum())
         log(f"wrote {self.out}: {tokenizer.vocab_size:,} tokens, {words:,} of them words")
         bad.log_skipped()
 

@@ -34,7 +34,7 @@ from tinymemorylm.model.start import copying_heads, initialise, kindred_embeddin
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import load_model, log_boost, save_weights, write_config
 from tinymemorylm.progress import log
-from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.tokenizer import WORD, Tokenizer
 from tinymemorylm.training.checkpoint import load_checkpoint
 from tinymemorylm.training.loop import PhaseData, Position, run_phase
 from tinymemorylm.training.optimizer import make_optimizer
@@ -167,14 +167,15 @@ def train(
         if not (run / "pretrain.pt").exists() and (start_from / "pretrain.pt").exists():
             shutil.copyfile(start_from / "pretrain.pt", run / "pretrain.pt")
     tokenizer, counts = prepare(recipe, run, phases, tokenizer, skip_bad)
+    found = load_checkpoint(run) if resume else None
     if model is None:
         config = dataclasses.replace(recipe.model(), vocab_size=tokenizer.vocab_size)
-        model = fresh_model(config, recipe, run, tokenizer)
+        started = found is not None  # then its weights come from the checkpoint
+        model = Transformer(config) if started else fresh_model(config, recipe, run, tokenizer)
     model = model.to(target).train()
     write_json(run / "recipe.json", dataclasses.asdict(recipe))
 
     position, saved = Position(phases[0]), None
-    found = load_checkpoint(run) if resume else None
     if found is not None:
         saved, damaged = found
         for folder in damaged:
@@ -187,7 +188,7 @@ def train(
     )
     samples = JsonLines(run / "samples.jsonl", saved["samples_bytes"] if saved else 0)
     table = TokenTable(
-        torch.from_numpy(tokenizer.classes == 2).to(target),
+        torch.from_numpy(tokenizer.classes == WORD).to(target),
         torch.from_numpy(tokenizer.byte_lengths.astype("int64")).to(target),
     )
     describe = partial(_describe, run, recipe, model, tokenizer, counts, target)
