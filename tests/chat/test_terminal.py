@@ -1,5 +1,6 @@
 """The chat in a real terminal and in a pipe, with a model that writes "a" after "a"."""
 
+import itertools
 import json
 import os
 import pty
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tinymemorylm.chat import terminal as terminal_module
 
 CHAT = """
 import os, sys, time
@@ -48,6 +51,12 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.end, text.encode())
 
+    def interrupt_prompt(self) -> None:
+        """Ctrl-C at a prompt, once it waits: readline sees no signal just before that."""
+        self.expect("> ")
+        time.sleep(0.2)
+        self.type("\x03")
+
     def expect(self, text: str, seconds: float = 60) -> None:
         """Read on until `text` has come; what came before it is dropped."""
         deadline = time.monotonic() + seconds
@@ -82,11 +91,25 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal, tmp_pat
     terminal.expect("> ")
     terminal.type("/load nowhere.json\r")
     terminal.expect("nowhere.json: can't be read")
-    terminal.expect("> ")
-    terminal.type("\x03")
+    terminal.interrupt_prompt()
     terminal.expect("Ctrl-C again leaves")
-    terminal.type("\x03")
+    terminal.interrupt_prompt()
     assert terminal.process.wait(20) == 0
+
+
+def test_a_second_ctrl_c_while_the_first_is_answered_leaves(monkeypatch: pytest.MonkeyPatch):
+    typed = iter([KeyboardInterrupt, "too late"])
+
+    def read(_prompt: str) -> str:
+        line = next(typed)
+        if line is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return str(line)
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr(terminal_module, "notice", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    with terminal_module.on_interrupt(lambda *_: None):  # as a conversation has it
+        assert list(itertools.islice(terminal_module.typed_lines(), 3)) == []
 
 
 def test_the_end_of_input_leaves(terminal: Terminal):

@@ -28,28 +28,34 @@ def is_terminal() -> bool:
 
 
 def typed_lines() -> Iterator[str]:
-    """Lines from the keyboard, until its end, or Ctrl-C twice on an empty prompt."""
+    """Lines from the keyboard, until its end, or Ctrl-C twice without a line between."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # gives input() editing and a history
-    interrupted = False
-    while True:
+    while (line := _typed_line()) is not None:
+        yield line
+    print()
+
+
+def _typed_line() -> str | None:
+    # The second Ctrl-C may come at any moment after the first, while the notice is written too.
+    with on_interrupt(signal.default_int_handler), contextlib.suppress(KeyboardInterrupt):
         try:
-            with on_interrupt(signal.default_int_handler):
-                line = input("> ")
-        except EOFError:
-            print()
-            return
+            return _prompted()
         except KeyboardInterrupt:
             print()
-            if interrupted:
-                return
-            interrupted = True
             notice(LEAVING)
+        return _prompted()
+    return None
+
+
+def _prompted() -> str | None:
+    while True:
+        try:
+            return input("> ")
+        except EOFError:
+            return None
         except UnicodeDecodeError:
             notice("that line is not UTF-8")
-        else:
-            interrupted = False
-            yield line
 
 
 def piped_lines(source: BinaryIO) -> Iterator[str]:
