@@ -76,7 +76,7 @@ def test_the_score_is_the_one_of_bits_per_byte(finished_run: Path, texts: list[s
     text = "\n".join(texts[:6])
     assert len(lm.tokens(text)) > 2 * lm.context_length
     score = lm.score(text)
-    protocol = score_documents(lm.model, lm.tokenizer, [text], lm.log_boost)
+    protocol = score_documents(lm.scorer, [text])
     assert -score.logprob == pytest.approx(protocol.nats, rel=1e-12)
     assert score.bits_per_byte == pytest.approx(protocol.bits_per_byte, rel=1e-12)
     assert (score.n_bytes, len(score.tokens)) == (protocol.n_bytes, protocol.n_tokens)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from tinymemorylm.commands.evaluate import Evaluate
 from tinymemorylm.commands.generation import Chat, Generate
 from tinymemorylm.commands.info import Info
 from tinymemorylm.commands.lab import Ablate
@@ -26,6 +27,7 @@ Verb = (
     | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Chat, tyro.conf.subcommand("chat")]
     | Annotated[ScoreText, tyro.conf.subcommand("score")]
+    | Annotated[Evaluate, tyro.conf.subcommand("eval")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[
         Annotated[TokenizerTrain, tyro.conf.subcommand("train")]

@@ -18,6 +18,7 @@ from tinymemorylm.decoding.text import Generation, Pieces, finished, stream_text
 from tinymemorylm.device import choose_device
 from tinymemorylm.errors import InputError
 from tinymemorylm.evaluation.bits_per_byte import documents_nll
+from tinymemorylm.evaluation.scoring import Scorer
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import Weights, load_model, read_log_boost
 from tinymemorylm.splitting import Token, tokens
@@ -89,6 +90,11 @@ class LanguageModel:
         return cls(model, tokenizer, None if log_boost is None else log_boost.to(target))
 
     @property
+    def scorer(self) -> Scorer:
+        """The model as what the evaluations take."""
+        return Scorer(self.model, self.tokenizer, self.log_boost)
+
+    @property
     def context_length(self) -> int:
         """The most tokens a prompt and its answer hold together."""
         return self.model.config.context_length
@@ -146,7 +152,7 @@ class LanguageModel:
         split = self.tokens(text)
         logprobs: list[float] = []
         ids = [token.id for token in split]
-        for nll in documents_nll(self.model, self.tokenizer, [ids], self.log_boost):
+        for nll in documents_nll(self.scorer, [ids]):
             logprobs += (-nll).tolist()
             if progress:
                 progress(len(logprobs), len(split))

@@ -32,6 +32,7 @@ class Progress:
     ):
         self.title, self.total, self.clock = title, total, clock
         self.began = self.shown = clock()
+        self._first: tuple[float, float] | None = None  # done, and when: a resumed run's too
         self._bar = None
 
     def __enter__(self) -> Self:
@@ -39,6 +40,8 @@ class Progress:
 
     def update(self, done: float, text: str = "") -> None:
         now = self.clock()
+        if self._first is None:
+            self._first = done, now
         if now - self.began < 2:
             return
         if sys.stderr.isatty():
@@ -46,11 +49,13 @@ class Progress:
         elif now - self.shown >= PLAIN_SECONDS or self.shown == self.began:
             self.shown = now
             share = f" {done / self.total:.0%}" if self.total else ""
-            left = f"  ETA {_clock(self._left(done))}" if self.total and done else ""
-            log(f"{self.title}{share}  {text}{left}")
+            log(f"{self.title}{share}  {text}{self._left(done, now)}")
 
-    def _left(self, done: float) -> float:
-        return (self.clock() - self.began) / done * ((self.total or done) - done)
+    def _left(self, done: float, now: float) -> str:
+        before, began = self._first or (done, now)
+        if not self.total or done <= before:
+            return ""
+        return f"  ETA {_clock((now - began) / (done - before) * (self.total - done))}"
 
     def _show_bar(self, done: float, text: str) -> None:
         from rich.console import Console

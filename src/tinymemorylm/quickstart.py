@@ -13,6 +13,7 @@ from typing import Any
 from tinymemorylm.batches import TokenStream
 from tinymemorylm.config import load_recipe, shipped_recipe
 from tinymemorylm.evaluation.bits_per_byte import score_documents
+from tinymemorylm.evaluation.scoring import Scorer
 from tinymemorylm.files import write_json
 from tinymemorylm.model_directory import Weights, load_model
 from tinymemorylm.packing import NOT_A_TARGET
@@ -47,7 +48,7 @@ def evaluate_held_out(run: Path) -> dict[str, Any]:
             for ids in stream.documents(tokenizer.bos_id)
         ]
         began = time.perf_counter()
-        score = score_documents(model, tokenizer, texts)
+        score = score_documents(Scorer(model, tokenizer), texts)
         rows.append(
             {
                 "path": "held-out stories",

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinymemorylm.evaluation import bits_per_byte
+from tinymemorylm.evaluation import scoring
 from tinymemorylm.evaluation.bits_per_byte import score_documents, windows
+from tinymemorylm.evaluation.scoring import Scorer
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Tokenizer
 
@@ -34,7 +35,7 @@ def test_totals_equal_the_slow_protocol(model: Transformer, tokenizer: Tokenizer
             logits = model.logits(model(torch.tensor([before + ids[i : i + size]])))[0]
             new = torch.tensor(ids[i : i + size])
             nats += float(F.cross_entropy(logits[len(before) - 1 : -1], new, reduction="sum"))
-    score = score_documents(model, tokenizer, documents)
+    score = score_documents(Scorer(model, tokenizer), documents)
     assert score.nats == pytest.approx(nats, rel=1e-5)
     assert score.n_bytes == sum(len(d.encode()) for d in documents)
     assert score.bits_per_byte == pytest.approx(nats / math.log(2) / score.n_bytes, rel=1e-5)
@@ -43,12 +44,12 @@ def test_totals_equal_the_slow_protocol(model: Transformer, tokenizer: Tokenizer
 def test_batching_and_order_do_not_matter(
     model: Transformer, tokenizer: Tokenizer, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    wanted = score_documents(model, tokenizer, texts[:20]).nats
+    wanted = score_documents(Scorer(model, tokenizer), texts[:20]).nats
     for batch_tokens in (1, 300):
-        monkeypatch.setattr(bits_per_byte, "BATCH_TOKENS", batch_tokens)
-        got = score_documents(model, tokenizer, texts[:20][::-1]).nats
+        monkeypatch.setattr(scoring, "BATCH_TOKENS", batch_tokens)
+        got = score_documents(Scorer(model, tokenizer), texts[:20][::-1]).nats
         assert got == pytest.approx(wanted, rel=1e-5)
 
 
 def test_no_text_is_no_bits(model: Transformer, tokenizer: Tokenizer):
-    assert score_documents(model, tokenizer, []).bits_per_byte == 0
+    assert score_documents(Scorer(model, tokenizer), []).bits_per_byte == 0

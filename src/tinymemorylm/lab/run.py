@@ -19,6 +19,7 @@ from tinymemorylm.config import Recipe
 from tinymemorylm.corpus import BadInput, read_documents, source_digest
 from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.evaluation.bits_per_byte import score_documents
+from tinymemorylm.evaluation.scoring import Scorer
 from tinymemorylm.files import write_json, write_text
 from tinymemorylm.lab.tokenizers import Kind, load_kind, train_kind
 from tinymemorylm.model_directory import load_model, read_log_boost
@@ -177,7 +178,8 @@ def _measure(run: LabRun, tokenizer: Tokenizer) -> None:
                 document_separator=run.recipe.document_separator,
                 bad=BadInput(skip=run.skip_bad),
             )
-            score = score_documents(model, tokenizer, documents, boost if measure.adjust else None)
+            scorer = Scorer(model, tokenizer, boost if measure.adjust else None)
+            score = score_documents(scorer, documents)
             rows.append(
                 {
                     "path": text,

@@ -5,6 +5,8 @@ In: `config.json`, `recipe.json`, metrics and samples. Out: Markdown text.
 
 from typing import Any
 
+from tinymemorylm.report.evaluation import sections as evaluation_sections
+
 SAMPLES_SHOWN = 5
 
 
@@ -60,22 +62,7 @@ def model_card(
             f"correct the logits by log {next(iter(config['logit_adjustment'].values()))}."
         )
     if evaluation:
-        sections += [
-            "## Evaluation",
-            _table(
-                ["text", "weights", "bits per byte", "bytes", "bytes per token"],
-                [
-                    [
-                        text["path"],
-                        text["weights"],
-                        f"{text['bits_per_byte']:.4f}",
-                        f"{text['bytes']:,}",
-                        f"{text['bytes_per_token']:.3f}",
-                    ]
-                    for text in evaluation["texts"]
-                ],
-            ),
-        ]
+        sections += ["## Evaluation", *evaluation_sections(evaluation)]
     last = {
         name: max((s["step"] for s in samples if s["phase"] == name), default=0) for name in phases
     }

@@ -1,0 +1,89 @@
+"""What `tmlm eval` found, as Markdown: for the terminal and for the model card.
+
+In: parts, each a list of rows. Out: a section for each part, its rows a table.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """columns: heading, key of the row and how to format it. note: what the figures mean."""
+
+    title: str
+    columns: tuple[tuple[str, str, str], ...]
+    note: str = ""
+
+
+WEIGHTS = ("weights", "weights", "")
+PARTS = {
+    "texts": Part(
+        "Bits per byte",
+        (
+            ("text", "path", ""),
+            WEIGHTS,
+            ("bits per byte", "bits_per_byte", ".4f"),
+            ("bytes", "bytes", ","),
+            ("bytes per token", "bytes_per_token", ".3f"),
+        ),
+        "Every byte counted once; a token sees up to 1,024 tokens before it.",
+    ),
+    "positions": Part(
+        "Bits per byte by position",
+        (
+            ("text", "path", ""),
+            WEIGHTS,
+            ("from token", "from", ","),
+            ("to", "to", ","),
+            ("bits per byte", "bits_per_byte", ".4f"),
+            ("standard error", "standard_error", ".4f"),
+            ("bytes", "bytes", ","),
+        ),
+        "Windows of the whole context side by side; the error is over windows.",
+    ),
+    "overlap": Part(
+        "Overlap with training text",
+        (
+            ("text", "path", ""),
+            ("runs of 13 words", "runs", ","),
+            ("also in the training text", "shared", ","),
+            ("share", "share", ".4%"),
+        ),
+    ),
+}
+
+
+def merged(before: dict[str, list[Row]], now: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Both, what was measured again replaced: rows of the same weights and path."""
+    result = dict(before)
+    for name, rows in now.items():
+        again = {_subject(row) for row in rows}
+        result[name] = [r for r in before.get(name, []) if _subject(r) not in again] + rows
+    return result
+
+
+def _subject(row: Row) -> tuple[Any, Any]:
+    return row.get("weights"), row.get("path")
+
+
+def sections(found: dict[str, list[Row]], level: int = 3) -> list[str]:
+    """Markdown blocks: heading, table and note of each part that has rows."""
+    blocks: list[str] = []
+    for name, part in PARTS.items():
+        if rows := found.get(name):
+            blocks += ["#" * level + f" {part.title}", table(part, rows)]
+            blocks += [part.note] if part.note else []
+    return blocks
+
+
+def table(part: Part, rows: list[Row]) -> str:
+    lines = [[heading for heading, _, _ in part.columns], ["---"] * len(part.columns)]
+    lines += [[_shown(row.get(key), form) for _, key, form in part.columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _shown(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form).replace("|", "\\|")

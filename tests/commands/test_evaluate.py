@@ -1,0 +1,81 @@
+"""`tmlm eval` as a user has it: JSON, tables, the card, and its errors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tinymemorylm import load
+from tinymemorylm.cli import main
+
+
+@pytest.fixture
+def text(tmp_path: Path, texts: list[str]) -> Path:
+    path = tmp_path / "held-out.txt"
+    path.write_text("\n<|endoftext|>\n".join(["\n".join(texts[:8]), texts[9]]) + "\n")
+    return path
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], run: Path, *options: object) -> dict:
+    assert main(["eval", "--model", str(run), "--json", *map(str, options)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_bits_per_byte_of_texts_in_the_order_given(
+    finished_run: Path, text: Path, tmp_path: Path, texts: list[str], capsys
+):
+    second = tmp_path / "second.txt"
+    second.write_text(texts[3])
+    found = evaluate(capsys, finished_run, "--text", second, text)
+    assert [row["path"] for row in found["texts"]] == [str(second), str(text)]
+    row = found["texts"][0]
+    score = load(finished_run).score(texts[3])
+    assert row["bits_per_byte"] == pytest.approx(score.bits_per_byte, abs=1e-5)
+    assert (row["bytes"], row["tokens"]) == (score.n_bytes, len(score.tokens))
+    assert row["nats_per_token"] == pytest.approx(-score.logprob / len(score.tokens), abs=1e-5)
+    assert row["weights"] == found["weights"] == "model"
+
+
+def test_by_position_and_overlap(finished_run: Path, text: Path, capsys):
+    found = evaluate(capsys, finished_run, "--text", text, "--by-position", "--against", text)
+    assert found["positions"][0]["from"] == 0 and found["positions"][0]["path"] == str(text)
+    assert found["overlap"][0]["share"] == 1.0
+
+
+def test_what_is_kept_is_shown_in_the_card(finished_run: Path, text: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    for weights in ("pretrain", "model", "model"):
+        options = ["--text", str(text), "--weights", weights, "--append-card"]
+        assert main(["eval", "--model", str(run), *options]) == 0
+    assert "| bits per byte |" in capsys.readouterr().out
+    kept = json.loads((run / "evaluation.json").read_text())["texts"]
+    assert [row["weights"] for row in kept] == ["pretrain", "model"]
+    card = (run / "README.md").read_text()
+    assert "## Evaluation\n\n### Bits per byte" in card
+    for row in kept:
+        assert f"| {row['weights']} | {row['bits_per_byte']:.4f} |" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "nothing to measure: give --text FILE"),
+        (["--by-position"], "--by-position is about texts: give --text FILE too"),
+        (["--against", "x.txt"], "--against is about texts"),
+        (["--text", "nowhere.txt"], "nowhere.txt: no such file or folder"),
+        (["--text", "EMPTY"], "empty.txt: empty file"),
+        (["--text", "EMPTY", "--skip-bad"], "empty.txt: empty: nothing to measure in it"),
+        (["--text", "EMPTY", "--model", "nowhere"], "nowhere is not a model directory"),
+    ],
+)
+def test_bad_input_is_one_line(
+    finished_run: Path, tmp_path: Path, options: list[str], said: str, capsys
+):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    options = [str(empty) if option == "EMPTY" else option for option in options]
+    assert main(["eval", "--model", str(finished_run), *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error.splitlines()[-1] and error.count("tmlm: ") == 1
