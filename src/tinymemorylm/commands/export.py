@@ -57,16 +57,13 @@ class ExportGguf(WeightsOptions):
 class ExportOnnx(WeightsOptions):
     """A directory for transformers.js, in browsers too, and for onnxruntime.
 
-    Other dtypes may be added to one directory; the last one is what transformers.js takes unless
-    told otherwise.
-
     Example: tmlm export onnx --out exports/haiku-onnx --dtype int8
     """
 
     out: Path
     """The directory to write."""
-    dtype: Literal["fp32", "int8", "q4"] = "fp32"
-    """How matrices are stored."""
+    dtype: tuple[Literal["fp32", "int8", "q4"], ...] = ("fp32",)
+    """How matrices are stored: a file for each; transformers.js takes the first unless told."""
 
     def run(self) -> None:
         from tinymemorylm.export.onnx import export_onnx

@@ -4,14 +4,14 @@ In: a `Source`. Out: `onnx/model*.onnx`, config, tokenizer files and a card; not
 fetched from anywhere else. The graph may be quantised.
 """
 
+import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tinymemorylm.errors import InputError
 from tinymemorylm.export.card import write_card
-from tinymemorylm.export.huggingface import architecture, generation, write_tokenizer
+from tinymemorylm.export.huggingface import architecture, check_free, generation, write_tokenizer
 from tinymemorylm.export.onnx_graph import quiet, trace
 from tinymemorylm.export.source import Source, check_extra
 from tinymemorylm.files import atomic_file, write_json
@@ -46,30 +46,29 @@ NOTE = (
 )
 
 
-def export_onnx(source: Source, out: Path, dtype: Dtype = "fp32") -> None:
-    """Write the directory, or another dtype into one of an earlier export.
+def export_onnx(source: Source, out: Path, dtypes: Sequence[Dtype] = ("fp32",)) -> None:
+    """Write the directory, a graph for each dtype; the first is what transformers.js takes.
 
-    Raises InputError if the extra isn't installed or `out` holds something else.
+    Raises InputError if the extra isn't installed or `out` is in use.
     """
     check_extra("onnx", "onnxscript", "onnxruntime")
-    if out.exists() and not (out / "onnx").is_dir() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already and no ONNX export; name another --out")
+    check_free(out)
     log("tracing the model's graph, which takes a minute or so")
     graph = trace(source.model)
-    if dtype != "fp32":
+    for dtype in dtypes:
         with quiet():
-            graph = QUANTISED[dtype](folded(graph))
-    with atomic_file(out / "onnx" / FILES[dtype]) as file:
-        file.write(graph.SerializeToString())
+            stored = QUANTISED[dtype](copy.deepcopy(graph)) if dtype in QUANTISED else graph
+        with atomic_file(out / "onnx" / FILES[dtype]) as file:
+            file.write(stored.SerializeToString())
     config = source.model.config
-    settings = {"dtype": dtype, "kv_cache_dtype": "fp32"}
+    settings = {"dtype": dtypes[0], "kv_cache_dtype": "fp32"}
     write_json(
         out / "config.json",
         {**architecture(config, source.tokenizer), "transformers.js_config": settings},
     )
     write_json(out / "generation_config.json", generation(source.tokenizer))
     write_tokenizer(source.tokenizer, config, out)
-    write_card(source, out, USE.format(dtype=dtype), NOTE, library="transformers.js")
+    write_card(source, out, USE.format(dtype=dtypes[0]), NOTE, library="transformers.js")
 
 
 def folded(model: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -100,7 +99,7 @@ def int8(model: "onnx.ModelProto") -> "onnx.ModelProto":
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(
-            model,
+            folded(model),
             path,
             op_types_to_quantize=["MatMul", "Gather"],
             per_channel=True,
@@ -113,7 +112,9 @@ def q4(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """4-bit matrices in blocks, float32 activations; the input embedding stays as it is."""
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(model, bits=4, block_size=BITS_4_BLOCK, is_symmetric=False)
+    quantizer = MatMulNBitsQuantizer(
+        folded(model), bits=4, block_size=BITS_4_BLOCK, is_symmetric=False
+    )
     quantizer.process()
     return quantizer.model.model
 

@@ -29,6 +29,8 @@ DIMENSIONS = {
     "present": {0: "batch_size", 2: "total_sequence_length"},
 }
 """Names of the sizes that vary; transformers.js makes the empty cache by them."""
+LARGEST = 1 << 30
+"""Elements of the largest weights compared."""
 
 
 class Growing:
@@ -98,6 +100,8 @@ def names(config: ModelConfig) -> tuple[list[str], list[str]]:
 
 def trace(model: Transformer) -> "onnx.ModelProto":
     """The graph. Traced at sizes above 1: the exporter takes a size of 1 for a constant."""
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
     config = model.config
     batch, new, before = 2, 3, 5
     past_shape = (batch, config.n_kv_heads, before, config.head_dim)
@@ -120,7 +124,9 @@ def trace(model: Transformer) -> "onnx.ModelProto":
             output_names=found,
             verbose=False,
         )
-    assert traced is not None
+        assert traced is not None
+        # Small tied matrices, transposed for each layer that uses them, are one again.
+        DeduplicateInitializersPass(size_limit=LARGEST)(traced.model)
     return _tidy(traced.model_proto)
 
 
