@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from export_engines import Engine, Floats, LlamaCpp, OnnxRuntime, Ours, Transformers
 from odd_strings import ODD_STRINGS
-
 from tinymemorylm.corpus.storyworld import stories
 from tinymemorylm.export.gguf import export_gguf
 from tinymemorylm.export.huggingface import export_huggingface
@@ -183,7 +183,9 @@ def _divergences(ref: Reference, engine: Engine, n_new: int) -> Iterable[float |
             yield None
             continue
         pairs = zip(found, expected, strict=False)
-        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+        shared = next(
+            (i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected))
+        )
         first, second = np.sort(ref.engine.logprobs(prompt + expected[:shared])[-1])[:-3:-1]
         yield float(first - second)
 

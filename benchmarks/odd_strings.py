@@ -1,4 +1,4 @@
-"""Strings that tokenizers get wrong: for checks that ours come back whole and are the same everywhere."""
+"""Strings that tokenizers get wrong: ours must come back whole, and be the same everywhere."""
 
 ODD_STRINGS = [
     "👩‍👩‍👧‍👦 family",

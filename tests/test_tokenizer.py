@@ -18,8 +18,8 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_strings import ODD_STRINGS
 
+from odd_strings import ODD_STRINGS
 from tinymemorylm.errors import InputError
 from tinymemorylm.tokenizer import (
     CHARACTER,

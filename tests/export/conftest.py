@@ -1,49 +1,22 @@
-"""Model directories to export: random weights, with all that could be mixed up made unlike.
+"""Models to export, and one comparison of all their exports for the tests that look at it.
 
-In: nothing, or EXPORT_PARITY_MODEL, a trained model directory to hold the exports of instead.
+In: nothing, or EXPORT_PARITY_MODEL, a trained model directory to compare instead.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from random_models import sharp_model, write_model
 
-from tinymemorylm.config import ModelConfig, preset
+from tinymemorylm.config import preset
 from tinymemorylm.export.source import Source, read_source
-from tinymemorylm.model.start import initialise
-from tinymemorylm.model.transformer import Transformer
-from tinymemorylm.model_directory import save_weights, write_config
 from tinymemorylm.tokenizer import Tokenizer, train_tokenizer
 
 N_TOKENS, N_NEW = 200, 24
 """Of the text that all programs score, and of each continuation."""
-SHARPNESS = 20.0
-"""Random logits are nearly uniform; so much sharper, the likeliest token stands out."""
-
-
-@torch.no_grad()
-def sharp_model(config: ModelConfig, seed: int = 0) -> Transformer:
-    """Norms differ between layers and coordinates; logits are spread by several nats."""
-    model = initialise(Transformer(config), seed)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            parameter *= 0.5 + torch.rand(parameter.shape, generator=generator)
-    model.final_norm.weight *= SHARPNESS
-    return model.eval()
-
-
-def write_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
-    """A model directory as small as they come."""
-    tokenizer.save(folder / "tokenizer.json")
-    save_weights(folder / "model.pt", model, tokenizer.sha256)
-    details = {"tokenizer_sha256": tokenizer.sha256, "logit_adjustment": {}, "preset": "smoke"}
-    write_config(folder, model.config, details)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +64,3 @@ def report(parity_source: Source, exports: Path) -> dict[str, Any]:
     from export_parity import measure
 
     return measure(parity_source, exports, n_tokens=N_TOKENS, n_new=N_NEW)
-
-
-def with_window(model: Transformer, window: int) -> Transformer:
-    """The same weights under another sliding window."""
-    changed = Transformer(dataclasses.replace(model.config, sliding_window=window))
-    changed.load_state_dict(model.state_dict())
-    return changed.eval()

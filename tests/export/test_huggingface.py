@@ -1,4 +1,4 @@
-"""The Transformers directory: complete, readable by its own loaders, and brought back to the bit."""
+"""The Transformers directory: complete, read by its own loaders, and brought back to the bit."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import sharp_model, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_models import sharp_model, write_model
 
 from tinymemorylm import load
 from tinymemorylm.config import ModelConfig, preset
@@ -159,7 +159,7 @@ def test_lm_eval_measures_it_offline(trained: Path, tmp_path: Path, monkeypatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = lm_eval.simple_evaluate(
         model="hf",
-        # Rolling tasks put <bos> before the text themselves: one of the tokenizer's would be scored.
+        # Rolling tasks put <bos> before the text: another of the tokenizer's would be scored.
         model_args=f"pretrained={tmp_path}/hf,dtype=float32,device=cpu,add_bos_token=False",
         tasks=["pairs"],
         task_manager=lm_eval.tasks.TaskManager(include_path=str(tmp_path)),

@@ -1,5 +1,6 @@
-"""The ONNX directory: its graph's inputs and outputs, padding, sizes, and transformers.js's layout."""
+"""The ONNX directory: the graph's inputs and outputs, padding, sizes; transformers.js's layout."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-for needed in ("onnxscript", "onnxruntime", "transformers", "gguf", "xllamacpp"):
-    pytest.importorskip(needed)  # the last three by the comparison whose exports are looked at
-onnx = pytest.importorskip("onnx")
-
 from tinymemorylm.errors import InputError
 from tinymemorylm.export.onnx import FILES, export_onnx
 from tinymemorylm.export.onnx_graph import GraphDecoder, masks, names
 from tinymemorylm.export.source import Source
+
+NEEDED = ("transformers", "onnx", "onnxscript", "onnxruntime", "gguf", "xllamacpp")
+needs_programs = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, NEEDED)), reason="not all programs are installed"
+)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,7 @@ def sizes(values: Any) -> dict[str, list[str | int]]:
     }
 
 
+@needs_programs
 def test_the_directory_is_what_transformers_js_looks_for(folder: Path):
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found >= {f"onnx/{name}" for name in FILES.values()}
@@ -41,10 +44,13 @@ def test_the_directory_is_what_transformers_js_looks_for(folder: Path):
     assert "@huggingface/transformers" in (folder / "README.md").read_text()
 
 
+@needs_programs
 @pytest.mark.parametrize("file", FILES.values())
 def test_inputs_and_outputs_have_the_names_and_sizes_by_which_caches_are_made(
     folder: Path, file: str, parity_source: Source
 ):
+    import onnx
+
     config = parity_source.model.config
     graph = onnx.load(folder / "onnx" / file).graph
     given, found = names(config)
@@ -56,7 +62,10 @@ def test_inputs_and_outputs_have_the_names_and_sizes_by_which_caches_are_made(
     assert inputs["attention_mask"] == ["batch_size", "total_sequence_length"]
 
 
+@needs_programs
 def test_tied_weights_are_stored_once(folder: Path, parity_source: Source):
+    import onnx
+
     stored = onnx.load(folder / "onnx" / "model.onnx").graph.initializer
     used = [p for n, p in parity_source.model.named_parameters() if not n.startswith("horizons")]
     tables = parity_source.model.cos.numel() + parity_source.model.sin.numel()
@@ -65,11 +74,13 @@ def test_tied_weights_are_stored_once(folder: Path, parity_source: Source):
     assert once - 200 <= sum(int(np.prod(t.dims)) for t in stored) < once + embedding * 1.2
 
 
+@needs_programs
 def test_quantised_graphs_are_smaller(folder: Path):
     size = {dtype: (folder / "onnx" / name).stat().st_size for dtype, name in FILES.items()}
     assert max(size["int8"], size["q4"]) < size["fp32"]
 
 
+@needs_programs
 def test_a_padded_batch_answers_as_its_rows_do(folder: Path, parity_source: Source):
     import onnxruntime
 
@@ -117,6 +128,7 @@ def test_masks_keep_to_window_and_padding():
     assert seen[1] == [[False, False, True, True, False], [False, False, False, True, True]]
 
 
+@needs_programs
 def test_a_place_in_use_is_left_alone(smoke: Source, tmp_path: Path):
     (tmp_path / "config.json").write_text("mine")
     with pytest.raises(InputError, match="is there already"):

@@ -12,7 +12,9 @@ from tinymemorylm.files import atomic_file, write_text
 PICTURE = "loss_curve.png"
 
 
-def write_card(source: Source, out: Path, use: str, note: str, library: str = "transformers") -> None:
+def write_card(
+    source: Source, out: Path, use: str, note: str, library: str = "transformers"
+) -> None:
     """README.md. use: how to run it there; note: what differs from the original.
 
     library: the hub's name of the program that loads it.

@@ -16,7 +16,7 @@ from tinymemorylm.errors import InputError
 from tinymemorylm.export.card import write_card
 from tinymemorylm.export.source import Source
 from tinymemorylm.export.unrolled import Layer, Unrolled, interleaved, unroll
-from tinymemorylm.files import atomic_file, write_json, write_text
+from tinymemorylm.files import atomic_file, write_json
 from tinymemorylm.model_directory import read_config
 from tinymemorylm.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, Tokenizer
 

@@ -1,4 +1,4 @@
-"""A directory for transformers.js, Optimum and plain onnxruntime: an ONNX graph and its configs.
+"""A directory for transformers.js and onnxruntime: an ONNX graph, configs and tokenizer files.
 
 In: a `Source`. Out: `onnx/model*.onnx`, config, tokenizer files and a card; nothing in it is
 fetched from anywhere else. The graph may be quantised.
@@ -28,7 +28,7 @@ FILES: dict[Dtype, str] = {
 }
 """Where transformers.js looks for each dtype."""
 BITS_4_BLOCK = 16
-"""Numbers to a scale and an offset; 32 lose four times as much (docs/lab-notes.md)."""
+"""Numbers to a scale and an offset; fewer of either lose more (docs/lab-notes.md)."""
 USE = """```js
 import {{ pipeline }} from "@huggingface/transformers";
 
@@ -40,9 +40,9 @@ console.log(answer.generated_text.at(-1).content);
 
 `PATH` is this folder's name on the hub or on your own host (`env.localModelPath`)."""
 NOTE = (
-    "This directory holds the model as an ONNX graph with a key-value cache, its tied blocks stored "
-    "once, its multi-token prediction heads left out. Text that spells a control token such as "
-    "`<|user|>` becomes that token here."
+    "This directory holds the model as an ONNX graph with a key-value cache: its tied blocks are "
+    "stored once, its multi-token prediction heads left out. Text that spells a control token such "
+    "as `<|user|>` becomes that token here."
 )
 
 

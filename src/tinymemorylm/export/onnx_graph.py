@@ -1,7 +1,7 @@
 """The decoder as one ONNX graph with a growing key-value cache.
 
 In: a `Transformer`. Out: `input_ids, attention_mask, position_ids, past_key_values.N.key/value ->
-logits, present.N.key/value`, as transformers.js and Optimum name them. Tied blocks are stored once.
+logits, present.N.key/value`, as transformers.js names them. Tied blocks are stored once.
 """
 
 import logging
