@@ -1,14 +1,25 @@
 """`tmlm export`, `import` and `push` as their users see them."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import tyro
 
 from tinymemorylm import cli
 from tinymemorylm.export import source
 from tinymemorylm.files import released_model
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", re.findall(r"^tmlm .+$", DOCUMENT, re.MULTILINE))
+def test_every_command_of_the_document_is_understood(command: str):
+    verb = tyro.cli(cli.Verb, args=shlex.split(command)[1:], config=cli.SETTINGS)
+    assert callable(verb.run)
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ class Repositories(BaseHTTPRequestHandler):
                 return self._answer(403, {"error": "You don't have the rights."})
             known = name in self.files
             self.files.setdefault(name, {})
-            self.private.setdefault(name, bool(wanted.get("private")))
+            private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
+            self.private.setdefault(name, private)
             return self._answer(409 if known else 200, {"url": self._address(name)})
         _, _, _, owner, repo, what, _ = path.split("/")
         if what == "preupload":

@@ -63,9 +63,7 @@ def test_rows_that_q8_0_cannot_divide_are_refused(
     make_source: Callable[..., Source], tmp_path: Path
 ):
     source = make_source(d_ff=72)
-    with pytest.raises(
-        InputError, match=r"d_ff 72 is not a multiple of 32.* preset, smoke"
-    ):
+    with pytest.raises(InputError, match=r"d_ff 72 is not a multiple of 32.* preset, smoke"):
         export_gguf(source, tmp_path / "a.gguf", "q8_0")
     assert not list(tmp_path.iterdir())
     export_gguf(source, tmp_path / "a.gguf", "f16")

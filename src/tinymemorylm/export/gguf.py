@@ -1,7 +1,7 @@
 """One GGUF file: what llama.cpp runs, and the programs around it.
 
-In: a `Source`. Out: architecture `mimo2` (dense, no sinks), which has our partial RoPE and takes any
-order of local and global layers; tokenizer and chat template are in the file.
+In: a `Source`. Out: architecture `mimo2` (dense, no sinks), which has our partial RoPE and takes
+local and global layers in any order; tokenizer and chat template are in the file.
 """
 
 import json

@@ -33,7 +33,8 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
     ]
     api = HfApi()
     try:
-        address = api.create_repo(repo, private=private, exist_ok=True)
+        # Not private: as the owner's settings have it.
+        address = api.create_repo(repo, private=private or None, exist_ok=True)
         api.create_commit(repo, operations, commit_message=f"Upload {folder.resolve().name}")
     except HfHubHTTPError as error:
         raise RunError(f"{repo}: the hub refuses: {_reason(error)}") from None

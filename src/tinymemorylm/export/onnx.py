@@ -116,7 +116,7 @@ def q4(model: "onnx.ModelProto") -> "onnx.ModelProto":
         folded(model), bits=4, block_size=BITS_4_BLOCK, is_symmetric=False
     )
     quantizer.process()
-    return quantizer.model.model
+    return quantizer.model.model  # pyright: ignore[reportAttributeAccessIssue]: an ONNXModel by now
 
 
 QUANTISED: dict[str, Callable[["onnx.ModelProto"], "onnx.ModelProto"]] = {"int8": int8, "q4": q4}
