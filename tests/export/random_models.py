@@ -1,18 +1,20 @@
 """Random weights of which nothing could be mixed up unnoticed, and directories that hold them."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
 
 from tinymemorylm.config import ModelConfig
-from tinymemorylm.model.start import initialise
+from tinymemorylm.model.start import EMBEDDING_STD, initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import save_weights, write_config
 from tinymemorylm.tokenizer import Tokenizer
 
-SHARPNESS = 20.0
-"""Random logits are nearly uniform; so much sharper, the likeliest token stands out."""
+SPREAD = 5.0
+"""About the standard deviation of logits: random ones are nearly uniform. So much spread, the
+likeliest token stands out, and no probability is too small for llama.cpp's float32."""
 
 
 @torch.no_grad()
@@ -23,7 +25,7 @@ def sharp_model(config: ModelConfig, seed: int = 0) -> Transformer:
     for parameter in model.parameters():
         if parameter.dim() == 1:
             parameter *= 0.5 + torch.rand(parameter.shape, generator=generator)
-    model.final_norm.weight *= SHARPNESS
+    model.final_norm.weight *= SPREAD / (EMBEDDING_STD * math.sqrt(config.d_model))
     return model.eval()
 
 
