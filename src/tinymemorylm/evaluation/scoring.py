@@ -1,7 +1,7 @@
 """A model as a judge of token sequences: nats of the tokens asked about, many windows a batch.
 
-In: windows, each tokens to read and how many at their end to score. Out: the nll of those, in the
-order of the windows and whatever their batching.
+In: windows, each tokens to read and how many at their end to score. Out: the nll of those, or how
+sure the model was of what it expected, in the order of the windows and whatever their batching.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -58,9 +58,18 @@ class Scorer:
         for group in _batches(windows):
             hidden, targets = self._scored(group)
             sizes = [window.n_scored for window in group]
-            hits = (self._likeliest(hidden) == targets).cpu().split(sizes)
+            hits = (self._likeliest(hidden)[0] == targets).cpu().split(sizes)
             for nll, hit in zip(self._nll(hidden, targets).split(sizes), hits, strict=True):
                 yield float(nll.sum()), bool(hit.all())
+
+    def confidences(self, windows: Iterable[Window]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each scored token the likeliest one's probability, and whether it came: (n_scored,)
+        each, windows in order."""
+        for group in _batches(windows):
+            hidden, targets = self._scored(group)
+            sizes = [window.n_scored for window in group]
+            likeliest, p = self._likeliest(hidden)
+            yield from zip(p.split(sizes), (likeliest == targets).cpu().split(sizes), strict=True)
 
     @torch.no_grad()
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -68,10 +77,17 @@ class Scorer:
         return token_nll(hidden, matrix, targets, self.log_boost).cpu().double()
 
     @torch.no_grad()
-    def _likeliest(self, hidden: Tensor) -> Tensor:
+    def _likeliest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids of the likeliest tokens, and their probabilities: (n,) each."""
         boost = 0 if self.log_boost is None else self.log_boost
         matrix = self.model.embedding.weight.T
-        return torch.cat([(rows @ matrix - boost).argmax(-1) for rows in hidden.split(CHUNK)])
+        ids, p = [], []
+        for rows in hidden.split(CHUNK):
+            logits = (rows @ matrix).float() - boost  # (chunk, vocab_size)
+            best = logits.max(-1)
+            ids.append(best.indices)
+            p.append((best.values - logits.logsumexp(-1)).exp())
+        return torch.cat(ids), torch.cat(p).cpu().double()
 
     @torch.no_grad()
     def _scored(self, group: list[Window]) -> tuple[Tensor, Tensor]:
