@@ -153,9 +153,9 @@ def test_a_bad_ablation_names_file_and_field(change, message: str, ablation: Pat
             ["--ablation", "nowhere"],
             "no ablation nowhere; name a TOML file or one of: beyond, card",
         ),
-        (["--ablation", "mtp"], "names no texts to measure on; give --eval-text PATH..."),
+        (["--ablation", "card"], "names no texts to measure on; give --eval-text PATH..."),
         (
-            ["--ablation", "mtp", "--eval-text", "held-out.txt"],
+            ["--ablation", "card", "--eval-text", "held-out.txt"],
             "names no data; give --data PATH...",
         ),
         (["--ablation", "rate.toml", "--eval-text", "no.txt"], "no.txt: no such file or folder"),
