@@ -29,8 +29,8 @@ test-all: $(VENV)/.installed-dev ## The slow tests too
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev ## Style and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks release
+	$(BIN)/ruff format --check src tests benchmarks release
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-dev ## Time a local layer at growing lengths

@@ -11,7 +11,7 @@ import time
 import torch
 
 from tinymemorylm.config import preset
-from tinymemorylm.model.attention import Attention, rotary_tables, window_mask
+from tinymemorylm.model.attention import Attention, rotary_tables, window_masks
 
 LENGTHS = (512, 2048, 8192)
 TOKENS = 8192
@@ -28,8 +28,8 @@ def main() -> None:
     def microseconds(length: int) -> float:
         x = torch.randn(TOKENS // length, length, config.d_model, requires_grad=True)
         began = time.perf_counter()
-        mask = window_mask(length, window, None, x.device) if length > window else None
-        out = layer(x, cos[:length], sin[:length], window=window, mask=mask)
+        mask = window_masks(length, window, None, x.device) if length > window else None
+        out = layer(x, cos[:length], sin[:length], mask=mask)
         out.sum().backward()
         return (time.perf_counter() - began) / TOKENS * 1e6
 

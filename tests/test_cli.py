@@ -181,7 +181,8 @@ def test_a_reader_that_leaves_early_is_no_error(finished_run: Path):
     )
     assert score.stdout
     score.stdout.close()
-    assert score.communicate(b"the cat " * 50)[1] == b""
+    said = score.communicate(b"the cat " * 50)[1]
+    assert all(line.startswith(b"scoring") for line in said.splitlines())  # where it takes long
 
 
 def test_debug_shows_the_traceback():

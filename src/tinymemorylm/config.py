@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinymemorylm.errors import InputError
+from tinymemorylm.files import shipped
 
 FORBID_UNKNOWN = {"extra": "forbid"}  # pydantic: a misspelt field is an error, not a default
 
@@ -264,6 +265,8 @@ class Recipe:
     """Text sources of pretraining (and of the tokenizer)."""
     chat_data: tuple[str, ...] = ()
     """Conversation sources of SFT (they join the tokenizer's corpus)."""
+    data_notes: tuple[str, ...] = ()
+    """Paragraphs for the model card: where the data is from, and its licences."""
     document_separator: str = "<|endoftext|>"
     validation_share: float = 0.02
     """Share of the documents (or conversations) held out."""
@@ -325,10 +328,8 @@ def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
 
 
 def shipped_recipe(name: str) -> Path:
-    """Where recipe `name` of the project lies: in the package, or in its source tree."""
-    package = Path(__file__).parent
-    installed = package / "recipes" / f"{name}.toml"
-    return installed if installed.exists() else package.parents[1] / "recipes" / f"{name}.toml"
+    """Where recipe `name` of the project lies."""
+    return shipped(f"recipes/{name}.toml")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -38,6 +38,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def shipped(path: str) -> Path:
+    """Where a file that comes with the project lies: in the package, or in its source tree."""
+    package = Path(__file__).parent
+    installed = package / path
+    return installed if installed.exists() else package.parents[1] / path
+
+
+def released_model() -> Path:
+    """The model directory that comes with the project."""
+    return shipped("release/haiku")
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as file:
         file.write(text.encode())

@@ -64,14 +64,14 @@ class Evaluate(ModelOptions):
         if not parts:
             raise InputError("nothing to measure: give --text FILE, or another part (--help)")
         lm = self.load()
-        weights = self.weights or default_weights(self.model)
+        weights = self.weights or default_weights(self.folder)
         found: dict[str, Rows] = {}
         for name, measure in parts.items():
             found[name] = [{**row, "weights": weights} for row in measure(lm)]
         if self.append_card:
             self._keep(found)
         if self.json:
-            print_json({"model": str(self.model), "weights": weights, **found})
+            print_json({"model": str(self.folder), "weights": weights, **found})
         else:
             from tinymemorylm.report.evaluation import sections
 
@@ -222,7 +222,7 @@ class Evaluate(ModelOptions):
         from tinymemorylm.report.evaluation import merged
         from tinymemorylm.report.run_report import report_run
 
-        path = self.model / "evaluation.json"
+        path = self.folder / "evaluation.json"
         before = json.loads(path.read_text()) if path.exists() else {}
         write_json(path, merged(before, found))
-        report_run(self.model)
+        report_run(self.folder)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Generate(SamplingOptions):
     """Continue a text, or with --chat answer it.
 
-    Example: tmlm generate --model runs/quickstart --prompt "Once upon a time" --seed 3
+    Example: tmlm generate --prompt "Once upon a time" --seed 3
     """
 
     prompt: str
@@ -47,7 +47,7 @@ class Chat(SamplingOptions):
     oldest exchanges are left out when the context is full. Each answer takes the next seed,
     from --seed on.
 
-    Example: tmlm chat --model runs/quickstart
+    Example: tmlm chat --temperature 0.2
     """
 
     def run(self) -> None:
@@ -61,6 +61,6 @@ class Chat(SamplingOptions):
             return lm.stream(prompt, **{**self.options(), "seed": self.seed + attempt})
 
         if is_terminal():
-            notice(f"{self.model}: /help lists the commands, Ctrl-C stops an answer")
+            notice(f"{self.folder.name}: /help lists the commands, Ctrl-C stops an answer")
         session = ChatSession(lm.tokenizer, lm.prompt_limit(self.max_new_tokens))
         Conversation(session, answer).run()

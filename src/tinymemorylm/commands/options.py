@@ -7,25 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tinymemorylm.files import released_model
+
 if TYPE_CHECKING:
     from tinymemorylm.language_model import LanguageModel, Options
 
-DEFAULT_MODEL = Path("runs/quickstart")
 Weights = Literal["pretrain", "model"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    model: Path = DEFAULT_MODEL
-    """A model directory."""
+    model: Path | None = None
+    """A model directory; the released model when left out."""
     weights: Weights | None = None
     """Pretrained or tuned weights; the tuned ones if there when left out."""
     device: str = "cpu"
 
+    @property
+    def folder(self) -> Path:
+        """The model directory meant."""
+        return self.model or released_model()
+
     def load(self) -> "LanguageModel":
         from tinymemorylm.language_model import LanguageModel
 
-        return LanguageModel.load(self.model, self.weights, self.device)
+        return LanguageModel.load(self.folder, self.weights, self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

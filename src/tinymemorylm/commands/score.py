@@ -23,7 +23,7 @@ class ScoreText(ModelOptions):
     The whole file is one text. On a terminal the background shows what surprised the model, and
     characters that are tokens of their own are underlined; elsewhere there is a line a token.
 
-    Example: tmlm score --model runs/quickstart --text story.txt
+    Example: tmlm score --text story.txt
     """
 
     text: Path | None = None

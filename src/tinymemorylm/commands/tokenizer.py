@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinymemorylm.commands.options import DEFAULT_MODEL
 from tinymemorylm.commands.output import colour_console, print_json
 from tinymemorylm.config import Recipe
 from tinymemorylm.errors import InputError
+from tinymemorylm.files import released_model
 
 if TYPE_CHECKING:
     from tinymemorylm.splitting import Coverage
@@ -56,11 +56,11 @@ class TokenizerInspect:
 
     Of files, also what they spell out most often for want of an entry.
 
-    Example: tmlm tokenizer inspect --tokenizer runs/quickstart --text "The cat sat."
+    Example: tmlm tokenizer inspect --text "The cat sat."
     """
 
-    tokenizer: Path = DEFAULT_MODEL
-    """A tokenizer.json, or a model directory."""
+    tokenizer: Path | None = None
+    """A tokenizer.json, or a model directory; the released model's when left out."""
     text: str | None = None
     """The text to split."""
     data: tuple[str, ...] = ()
@@ -81,7 +81,8 @@ class TokenizerInspect:
             raise InputError("give either --text TEXT or --data FILE...")
         if self.top < 0:
             raise InputError(f"--top must be 0 or more, not {self.top}")
-        path = self.tokenizer / "tokenizer.json" if self.tokenizer.is_dir() else self.tokenizer
+        path = self.tokenizer or released_model()
+        path = path / "tokenizer.json" if path.is_dir() else path
         tokenizer = Tokenizer.load(path)
         if self.text is not None:
             self._inspect_text(tokenizer, self.text)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from tinymemorylm.commands.options import DEFAULT_MODEL
 from tinymemorylm.config import Recipe, load_recipe
+from tinymemorylm.files import released_model
 from tinymemorylm.training.sinks import SinkName
 
 
@@ -24,7 +24,7 @@ class Quickstart:
     Example: tmlm quickstart
     """
 
-    out: Path = DEFAULT_MODEL
+    out: Path = Path("runs/quickstart")
     """The model directory to write."""
     seed: int = 0
     device: str | None = None
@@ -122,10 +122,10 @@ class Sft(_Training):
     --chat-data chats.jsonl --out runs/books-chat
     """
 
-    model: Path = DEFAULT_MODEL
-    """The model directory to start from."""
+    model: Path | None = None
+    """The model directory to start from; the released model when left out."""
 
     def run(self, overrides: list[str]) -> None:
         recipe = overridden(self.recipe, overrides, "sft")
         recipe = replace(recipe, pretrain=replace(recipe.pretrain, tokens=0))
-        self.go(recipe, start_from=self.model)
+        self.go(recipe, start_from=self.model or released_model())

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from tinymemorylm.config import ModelConfig
 from tinymemorylm.model.cache import LayerCache
 
-QUERY_BLOCK = 256
-"""Queries a local layer answers at once; each block looks at window + QUERY_BLOCK keys."""
+QUERY_BLOCK = 128
+"""Queries a local layer answers at once on a CPU; small blocks look at few keys for nothing."""
+LONG_QUERY_BLOCK = 512
+"""The same elsewhere, where each call costs more than what it computes."""
 
 
 def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
@@ -33,58 +35,58 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
 
 
+def additive(allowed: Tensor) -> Tensor:
+    """0 where allowed, -inf elsewhere: made once a step, where every layer would make its own."""
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, float("-inf"))
+
+
 def causal_mask(segments: Tensor) -> Tensor:
-    """True where query i may see key j: j <= i, same segment. (batch, 1, seq, seq)."""
+    """0 where query i may see key j: j <= i, same segment; else -inf. (batch, 1, seq, seq)."""
     same = segments[:, None, :, None] == segments[:, None, None, :]
-    return same.tril()
+    return additive(same.tril())
 
 
-def window_mask(seq: int, window: int, segments: Tensor | None, device: torch.device) -> Tensor:
-    """`causal_mask` within the window, in the blocked layout of `windowed_attention`.
+def window_masks(
+    seq: int, window: int, segments: Tensor | None, device: torch.device
+) -> list[Tensor]:
+    """`causal_mask` within the window, a block of queries at a time.
 
-    (blocks, 1, QUERY_BLOCK, window + QUERY_BLOCK) without segments, else
-    (batch x blocks, ...): query i sees keys j with 0 <= i - j < window, same segment.
+    Query i sees keys j with 0 <= i - j < window, same segment. Each mask is (batch or 1, 1,
+    queries, keys); its keys are those from window - 1 before the first query to the last query.
     """
-    blocks = -(-seq // QUERY_BLOCK)
-    offsets = torch.arange(window + QUERY_BLOCK, device=device) - window
-    distance = torch.arange(QUERY_BLOCK, device=device)[:, None] - offsets
-    band = (distance >= 0) & (distance < window)  # (queries, keys), the same in every block
-    starts = torch.arange(blocks, device=device)[:, None, None] * QUERY_BLOCK
-    keys = starts + offsets  # (blocks, 1, keys)
-    mask = band & (keys >= 0)
-    if segments is None:
-        return mask[:, None]
-    padded = F.pad(segments, (0, blocks * QUERY_BLOCK - seq), value=-1)
-    of_query = padded.view(-1, blocks, QUERY_BLOCK, 1)
-    of_key = padded[:, keys.clamp(min=0)]  # (batch, blocks, 1, keys)
-    return (mask & (of_query == of_key)).flatten(0, 1)[:, None]
+    block = QUERY_BLOCK if device.type == "cpu" else LONG_QUERY_BLOCK
+    masks = []
+    for start in range(0, seq, block):
+        end = min(start + block, seq)
+        queries = torch.arange(start, end, device=device)
+        keys = torch.arange(max(0, start - window + 1), end, device=device)
+        distance = queries[:, None] - keys
+        allowed = ((distance >= 0) & (distance < window))[None, None]
+        if segments is not None:
+            of_query, of_key = segments[:, None, queries, None], segments[:, None, None, keys]
+            allowed = allowed & (of_query == of_key)
+        masks.append(additive(allowed))
+    return masks
 
 
-def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int, mask: Tensor) -> Tensor:
-    """Attention of each query to at most `window` keys, a block of queries at a time.
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor]) -> Tensor:
+    """Attention of each query to the keys in its window, a block of queries at a time.
 
-    q: (batch, n_heads, seq, head_dim); k, v: (batch, n_kv_heads, seq, head_dim); mask:
-    from `window_mask`. Returns the shape of q.
+    q: (batch, n_heads, seq, head_dim); k, v: (batch, n_kv_heads, seq, head_dim); masks:
+    from `window_masks`. Returns the shape of q.
     """
-    batch, n_heads, seq, head_dim = q.shape
-    n_kv_heads = k.shape[1]
-    blocks = -(-seq // QUERY_BLOCK)
-    tail = blocks * QUERY_BLOCK - seq
-    span = window + QUERY_BLOCK
-
-    def in_blocks(x: Tensor) -> Tensor:  # (batch x blocks, n_kv_heads, span, head_dim)
-        x = F.pad(x, (0, 0, window, tail)).unfold(2, span, QUERY_BLOCK)
-        return x.permute(0, 2, 1, 4, 3).reshape(-1, n_kv_heads, span, head_dim)
-
-    q = F.pad(q, (0, 0, 0, tail)).view(batch, n_heads, blocks, QUERY_BLOCK, head_dim)
-    q = q.transpose(1, 2).reshape(-1, n_heads, QUERY_BLOCK, head_dim)
-    if mask.shape[0] == blocks:
-        mask = mask.expand(batch, *mask.shape).flatten(0, 1)
-    out = F.scaled_dot_product_attention(
-        q, in_blocks(k), in_blocks(v), attn_mask=mask, enable_gqa=True
-    )
-    out = out.view(batch, blocks, n_heads, QUERY_BLOCK, head_dim).transpose(1, 2)
-    return out.reshape(batch, n_heads, blocks * QUERY_BLOCK, head_dim)[:, :, :seq]
+    mixed, start = [], 0
+    for mask in masks:
+        n_queries, n_keys = mask.shape[-2:]
+        end = start + n_queries
+        keys = slice(end - n_keys, end)
+        mixed.append(
+            F.scaled_dot_product_attention(
+                q[:, :, start:end], k[:, :, keys], v[:, :, keys], attn_mask=mask, enable_gqa=True
+            )
+        )
+        start = end
+    return torch.cat(mixed, dim=2)
 
 
 class Attention(nn.Module):
@@ -104,13 +106,13 @@ class Attention(nn.Module):
         cos: Tensor,
         sin: Tensor,
         *,
-        window: int | None,
-        mask: Tensor | None,
+        mask: Tensor | list[Tensor] | None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        """x: (batch, seq, d_model); window: None for a global layer; cos, sin: (seq, half).
+        """x: (batch, seq, d_model); cos, sin: (seq, half).
 
-        With a cache, the keys and values of x join it and x attends to all it holds.
+        mask: from `causal_mask`, or for a local layer from `window_masks`; None: causal. With a
+        cache, the keys and values of x join it and x attends to all it holds.
         """
         batch, seq, d_model = x.shape
         q, k, v = (
@@ -123,9 +125,8 @@ class Attention(nn.Module):
         if cache is not None:
             k, v, mask = cache.append(k, v)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-        elif window is not None and seq > window:
-            assert mask is not None
-            mixed = windowed_attention(q, k, v, window, mask)
+        elif isinstance(mask, list):
+            mixed = windowed_attention(q, k, v, mask)
         else:
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True

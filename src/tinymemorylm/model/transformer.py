@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tinymemorylm.config import ModelConfig
 from tinymemorylm.errors import InputError
-from tinymemorylm.model.attention import causal_mask, rotary_tables, window_mask
+from tinymemorylm.model.attention import causal_mask, rotary_tables, window_masks
 from tinymemorylm.model.block import Block, FeedForward
 from tinymemorylm.model.cache import Cache
 from tinymemorylm.model.mtp import HorizonHead
@@ -58,7 +58,7 @@ class Transformer(nn.Module):
 
         full = local = None if segments is None else causal_mask(segments)
         if seq > config.sliding_window:
-            local = window_mask(seq, config.sliding_window, segments, tokens.device)
+            local = window_masks(seq, config.sliding_window, segments, tokens.device)
 
         x = self.embedding(tokens)
         if config.embedding_rank is not None:
@@ -66,14 +66,12 @@ class Transformer(nn.Module):
         x = x * self.embedding_scale
         for i in range(n_layers or config.n_logical_layers):
             block = config.block_index(i)
-            is_global = config.is_global(i)
             x = self.blocks[block](
                 x,
                 self.ffns[block % config.n_unique_ffns],
                 cos,
                 sin,
-                window=None if is_global else config.sliding_window,
-                mask=full if is_global else local,
+                mask=full if config.is_global(i) else local,
                 cache=None if cache is None else cache.layers[i],
             )
         return x

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinymemorylm.report.evaluation import sections as evaluation_sections
 
-SAMPLES_SHOWN = 5
+SAMPLES_SHOWN = 10
 
 
 def model_card(
@@ -54,6 +54,7 @@ def model_card(
         "Bits per byte of SFT count assistant tokens only. Data (SHA-256 of the files, "
         "commits of hub data sets):",
         "\n".join(f"- `{name}`: `{d[:16]}`" for name, d in provenance["data"]["sources"].items()),
+        *recipe.get("data_notes", ()),
         "![Loss curve](loss_curve.png)",
     ]
     if config["logit_adjustment"]:
@@ -100,12 +101,12 @@ def _attention(architecture: dict[str, Any]) -> str:
 def _phase_row(name: str, metrics: list[dict[str, Any]]) -> list[str]:
     rows = [line for line in metrics if line["phase"] == name]
     before = [line for line in metrics if line["step"] < rows[0]["step"]]
-    start = before[-1] if before else {"tokens_seen": 0, "seconds": 0.0}
+    start = before[-1] if before else {"step": 0, "tokens_seen": 0, "seconds": 0.0}
     held_out = [line["val_bits_per_byte"] for line in rows if "val_bits_per_byte" in line]
     recent = rows[-20:]
     return [
         name,
-        f"{len(rows):,}",
+        f"{rows[-1]['step'] - start['step']:,}",
         f"{rows[-1]['tokens_seen'] - start['tokens_seen']:,}",
         f"{rows[-1]['seconds'] - start['seconds']:,.0f}",
         f"{sum(line['bits_per_byte'] for line in recent) / len(recent):.4f}",
