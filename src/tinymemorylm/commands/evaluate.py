@@ -79,6 +79,8 @@ class Evaluate(ModelOptions):
 
     def _parts(self) -> Iterator[tuple[str, Callable[["LanguageModel"], Rows]]]:
         """The parts asked for. Raises InputError where one lacks what it needs."""
+        from tinymemorylm.decoding.sampling import Sampling
+
         if self.text:
             yield "texts", self._texts
         for wanted, option in (
@@ -101,6 +103,7 @@ class Evaluate(ModelOptions):
         if self.degeneration:
             if self.samples < 1:
                 raise InputError(f"samples must be at least 1, not {self.samples}")
+            Sampling(self.temperature)  # tells of a bad one before anything is measured
             yield "degeneration", self._degeneration
 
     def _documents(self, source: str) -> Iterator[str]:
@@ -163,7 +166,7 @@ class Evaluate(ModelOptions):
         from tinymemorylm.report.reliability import draw_reliability
 
         rows = [{"path": s, **calibration(lm.scorer, self._documents(s))} for s in self.text]
-        if folder := self.pictures or (self.model if self.append_card else None):
+        if folder := self.pictures or (self.folder if self.append_card else None):
             draw_reliability(rows, folder / "reliability.png")
         return rows
 
@@ -182,7 +185,7 @@ class Evaluate(ModelOptions):
         from tinymemorylm.evaluation.degeneration import degeneration, draw
         from tinymemorylm.model_directory import default_weights
 
-        tuned = (self.weights or default_weights(self.model)) == "model"
+        tuned = (self.weights or default_weights(self.folder)) == "model"
         whose, known = self._known_words(lm)
         rows = []
         for kind in ("continuation", "chat") if tuned else ("continuation",):
@@ -207,7 +210,7 @@ class Evaluate(ModelOptions):
             texts = chain.from_iterable(self._documents(source) for source in self.words)
             return " ".join(self.words), known_words(lm.tokenizer, texts)
         try:
-            return "training text", known_words(lm.tokenizer, texts_of_run(self.model))
+            return "training text", known_words(lm.tokenizer, texts_of_run(self.folder))
         except InputError as error:
             log(
                 f"the training text isn't at hand ({error}): only the tokenizer's words and the "
