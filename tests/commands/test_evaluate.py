@@ -43,6 +43,54 @@ def test_by_position_and_overlap(finished_run: Path, text: Path, capsys):
     assert found["overlap"][0]["share"] == 1.0
 
 
+def test_calibration_and_its_picture(finished_run: Path, text: Path, tmp_path: Path, capsys):
+    options = ["--text", text, "--calibration"]
+    found = evaluate(capsys, finished_run, *options, "--pictures", tmp_path / "pictures")
+    row = found["calibration"][0]
+    assert row["path"] == str(text) and row["tokens"] == found["texts"][0]["tokens"]
+    picture = tmp_path / "pictures" / "reliability.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert evaluate(capsys, finished_run, *options)["calibration"] == [row]
+    assert not (finished_run / "reliability.png").exists()
+
+
+def test_relevance_has_a_row_for_each_source(finished_run: Path, tmp_path: Path, capsys):
+    file = tmp_path / "chats.jsonl"
+    rows = [{"prompt": f"What is {n}?", "response": f"A number, {n}."} for n in range(5)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = evaluate(capsys, finished_run, "--relevance", file, "storyworld:5:4KB")["relevance"]
+    assert [row["path"] for row in found] == [str(file), "storyworld:5:4KB"]
+    assert found[0]["n"] == 5 and found[0]["bytes"] == sum(len(r["response"]) for r in rows)
+    gain = found[1]["shuffled_bits_per_byte"] - found[1]["bits_per_byte"]
+    assert found[1]["gain"] == pytest.approx(gain, abs=2e-5)
+
+
+def test_degeneration_draws_texts_and_of_tuned_weights_answers(
+    finished_run: Path, text: Path, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.setattr("tinymemorylm.evaluation.degeneration.MAX_NEW_TOKENS", 30)
+    options = ["--degeneration", "--samples", 3, "--temperature", 0.9]
+    found = evaluate(capsys, finished_run, *options)["degeneration"]
+    assert {(row["kind"], row["n"], row["temperature"]) for row in found} == {
+        ("continuation", 3, 0.9),
+        ("chat", 3, 0.9),
+    }
+    assert [row["kind"] for row in found if row["measure"] == "format_collapse"] == ["chat"]
+    known = [row["known"] for row in found if row["measure"] == "invented_words"]
+    assert known == ["training text"] * 2
+    options += ["--weights", "pretrain", "--words", text]
+    found = evaluate(capsys, finished_run, *options)["degeneration"]
+    assert {row["kind"] for row in found} == {"continuation"}
+    assert {row["known"] for row in found if "known" in row} == {str(text)}
+    bare = tmp_path / "bare"
+    shutil.copytree(finished_run, bare)
+    (bare / "recipe.json").unlink()
+    assert main(["eval", "--model", str(bare), "--degeneration", "--samples", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "the training text isn't at hand" in shown.err and "give --words FILE" in shown.err
+    assert "| tokenizer, storyworld |" in shown.out
+
+
 def test_what_is_kept_is_shown_in_the_card(finished_run: Path, text: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
@@ -63,6 +111,11 @@ def test_what_is_kept_is_shown_in_the_card(finished_run: Path, text: Path, tmp_p
     [
         ([], "nothing to measure: give --text FILE"),
         (["--by-position"], "--by-position is about texts: give --text FILE too"),
+        (["--calibration"], "--calibration is about texts: give --text FILE too"),
+        (["--words", "x.txt"], "--words is about samples: give --degeneration too"),
+        (["--degeneration", "--samples", "0"], "samples must be at least 1, not 0"),
+        (["--degeneration", "--temperature", "-1"], "temperature must be 0 or more, not -1.0"),
+        (["--relevance", "nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
         (["--against", "x.txt"], "--against is about texts"),
         (["--text", "nowhere.txt"], "nowhere.txt: no such file or folder"),
         (["--text", "EMPTY"], "empty.txt: empty file"),

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinymemorylm.commands.options import ModelOptions
@@ -35,8 +36,22 @@ class Evaluate(ModelOptions):
     """Bits per byte of the texts by position in the context too."""
     against: tuple[str, ...] = ()
     """Training texts: how much of the texts occurs in them, by runs of 13 words."""
+    calibration: bool = False
+    """Whether the next token of the texts is right as often as the model is sure of it."""
+    relevance: tuple[str, ...] = ()
+    """Conversations: how much likelier answers are under their own prompts than under others."""
+    degeneration: bool = False
+    """Repetition, loops, invented words and broken answers in samples of fixed prompts."""
+    samples: int = 100
+    """Samples of --degeneration: so many texts and, of tuned weights, so many answers."""
+    temperature: float = 0.7
+    """Temperature of the samples."""
+    words: tuple[str, ...] = ()
+    """Texts whose words aren't invented; the training text, where it is at hand, when left out."""
     skip_bad: bool = False
     """Leave out bad input, counted, instead of stopping at it."""
+    pictures: Path | None = None
+    """A folder for pictures; the model directory with --append-card when left out."""
     append_card: bool = False
     """Keep what is found in the model directory, and show it in its model card."""
     json: bool = False
@@ -64,15 +79,32 @@ class Evaluate(ModelOptions):
 
     def _parts(self) -> Iterator[tuple[str, Callable[["LanguageModel"], Rows]]]:
         """The parts asked for. Raises InputError where one lacks what it needs."""
+        from tinymemorylm.decoding.sampling import Sampling
+
         if self.text:
             yield "texts", self._texts
-        for wanted, option in ((self.by_position, "--by-position"), (self.against, "--against")):
+        for wanted, option in (
+            (self.by_position, "--by-position"),
+            (self.against, "--against"),
+            (self.calibration, "--calibration"),
+        ):
             if wanted and not self.text:
                 raise InputError(f"{option} is about texts: give --text FILE too")
         if self.by_position:
             yield "positions", self._positions
         if self.against:
             yield "overlap", self._overlap
+        if self.calibration:
+            yield "calibration", self._calibration
+        if self.relevance:
+            yield "relevance", self._relevance
+        if self.words and not self.degeneration:
+            raise InputError("--words is about samples: give --degeneration too")
+        if self.degeneration:
+            if self.samples < 1:
+                raise InputError(f"samples must be at least 1, not {self.samples}")
+            Sampling(self.temperature)  # tells of a bad one before anything is measured
+            yield "degeneration", self._degeneration
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -128,6 +160,63 @@ class Evaluate(ModelOptions):
         texts = {source: self._documents(source) for source in self.text}
         training = chain.from_iterable(self._documents(source) for source in self.against)
         return [{**row, "against": " ".join(self.against)} for row in overlap(texts, training)]
+
+    def _calibration(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.evaluation.calibration import calibration
+        from tinymemorylm.report.reliability import draw_reliability
+
+        rows = [{"path": s, **calibration(lm.scorer, self._documents(s))} for s in self.text]
+        if folder := self.pictures or (self.folder if self.append_card else None):
+            draw_reliability(rows, folder / "reliability.png")
+        return rows
+
+    def _relevance(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput, read_conversations
+        from tinymemorylm.evaluation.relevance import relevance
+
+        rows = []
+        for source in self.relevance:
+            bad = BadInput(skip=self.skip_bad)
+            rows.append(relevance(lm.scorer, read_conversations([source], bad=bad), source))
+            bad.log_skipped()
+        return rows
+
+    def _degeneration(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.evaluation.degeneration import degeneration, draw
+        from tinymemorylm.model_directory import default_weights
+
+        tuned = (self.weights or default_weights(self.folder)) == "model"
+        whose, known = self._known_words(lm)
+        rows = []
+        for kind in ("continuation", "chat") if tuned else ("continuation",):
+            samples = draw(
+                lm.model, lm.tokenizer, lm.log_boost, kind, self.samples, self.temperature
+            )
+            about = {"kind": kind, "temperature": self.temperature}
+            rows += [{**about, **row} for row in degeneration(samples, known, kind == "chat")]
+        return [
+            {**row, "known": whose} if row["measure"] == "invented_words" else row for row in rows
+        ]
+
+    def _known_words(self, lm: "LanguageModel") -> tuple[str, set[str]]:
+        """Whose words count as known, in a few words, and those words."""
+        from itertools import chain
+
+        from tinymemorylm.evaluation.words import known_words, storyworld_words
+        from tinymemorylm.progress import log
+        from tinymemorylm.training.prepare import texts_of_run
+
+        if self.words:
+            texts = chain.from_iterable(self._documents(source) for source in self.words)
+            return " ".join(self.words), known_words(lm.tokenizer, texts)
+        try:
+            return "training text", known_words(lm.tokenizer, texts_of_run(self.folder))
+        except InputError as error:
+            log(
+                f"the training text isn't at hand ({error}): only the tokenizer's words and the "
+                "storyworld's count as known; give --words FILE"
+            )
+            return "tokenizer, storyworld", known_words(lm.tokenizer, storyworld_words())
 
     def _keep(self, found: dict[str, Rows]) -> None:
         import json

@@ -4,6 +4,8 @@ In: keys and values of new positions, a block at a time. Out: all keys and value
 may still look at, with the mask for the new queries. Local layers keep a ring.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,11 @@ class Cache:
     def length(self) -> int:
         """Positions seen so far."""
         return self.layers[0].length
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone."""
+        for layer in self.layers:
+            layer.k, layer.v = layer.k[rows], layer.v[rows]
 
     @property
     def n_bytes(self) -> int:

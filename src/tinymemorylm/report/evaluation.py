@@ -53,6 +53,52 @@ PARTS = {
             ("share", "share", ".4%"),
         ),
     ),
+    "calibration": Part(
+        "Calibration of the next token",
+        (
+            ("text", "path", ""),
+            WEIGHTS,
+            ("expected calibration error", "expected_calibration_error", ".4f"),
+            ("accuracy", "accuracy", ".4f"),
+            ("mean confidence", "confidence", ".4f"),
+            ("tokens", "tokens", ","),
+        ),
+        "Of the likeliest token; 15 bins of equal width. 0: it is right as often as it is sure.",
+    ),
+    "relevance": Part(
+        "Relevance of answers to their prompts",
+        (
+            ("conversations", "path", ""),
+            WEIGHTS,
+            ("n", "n", ","),
+            ("left out", "left_out", ","),
+            ("bits per byte", "bits_per_byte", ".4f"),
+            ("under others' prompts", "shuffled_bits_per_byte", ".4f"),
+            ("gain", "gain", ".4f"),
+            ("from", "low", ".4f"),
+            ("to", "high", ".4f"),
+        ),
+        "Of the last answer's bytes. The gain is what the model takes from the prompt; 95% "
+        "interval (bootstrap over conversations). Left out: longer than the context.",
+    ),
+    "degeneration": Part(
+        "Degeneration",
+        (
+            ("samples", "kind", ""),
+            WEIGHTS,
+            ("n", "n", ","),
+            ("temperature", "temperature", ".2f"),
+            ("measure", "measure", ""),
+            ("value", "value", ".4f"),
+            ("from", "low", ".4f"),
+            ("to", "high", ".4f"),
+            ("words known from", "known", ""),
+        ),
+        "Samples of up to 200 tokens from fixed prompts, top-p 0.95; 95% intervals, Wilson's for "
+        "shares of samples, bootstrap over samples for the rest. Distinct-n falls as n grows. "
+        "Invented words: those that neither the words known from, nor the tokenizer, nor the "
+        "prompt has; rare words and names may be among them.",
+    ),
 }
 
 

@@ -1,0 +1,36 @@
+"""How far a measured figure may be from the true one.
+
+In: successes, or the parts and wholes a figure is the ratio of. Out: an interval of 95% confidence.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+
+
+def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval of a share, within 0 and 1 (Wilson 1927). z: normal quantile; n above 0."""
+    share = successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(
+    parts: NDArray[np.float64], wholes: NDArray[np.float64], seed: int = 0
+) -> tuple[float, float]:
+    """The interval of sum(parts) / sum(wholes) over units drawn again with replacement.
+
+    parts, wholes: (units,). The percentile method (Efron 1979), 95%; draws whose wholes are all 0
+    count as 0.
+    """
+    rng = np.random.default_rng(seed)
+    ratios = np.zeros(RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = rng.integers(len(parts), size=len(parts))
+        ratios[i] = parts[drawn].sum() / (wholes[drawn].sum() or 1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
