@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinymemorylm.commands.options import ModelOptions
 from tinymemorylm.commands.output import print_json
@@ -35,6 +36,16 @@ class Evaluate(ModelOptions):
     """Bits per byte of the texts by position in the context too."""
     against: tuple[str, ...] = ()
     """Training texts: how much of the texts occurs in them, by runs of 13 words."""
+    minimal_pairs: tuple[str, ...] = ()
+    """Files of sentence pairs, or folders of them: BLiMP's .jsonl, Zorro's .txt."""
+    protocol: Literal["tiny-leaderboard"] | None = None
+    """Measure as the Tiny-ML Leaderboard does: what --blimp, --arc-easy and --wikitext name."""
+    blimp: str | None = None
+    """The folder of BLiMP's files."""
+    arc_easy: str | None = None
+    """ARC-Easy's test questions: .jsonl or .parquet, as the hub has them."""
+    wikitext: str | None = None
+    """WikiText-2's raw test text: a text file, or .parquet as the hub has it."""
     skip_bad: bool = False
     """Leave out bad input, counted, instead of stopping at it."""
     append_card: bool = False
@@ -73,6 +84,18 @@ class Evaluate(ModelOptions):
             yield "positions", self._positions
         if self.against:
             yield "overlap", self._overlap
+        if self.minimal_pairs:
+            measure = cache(self._minimal_pairs)  # the means are of the same rows
+            yield "minimal_pairs", measure
+            yield "minimal_pairs_mean", lambda lm: _folder_means(measure(lm))
+        board = {"--blimp": self.blimp, "--arc-easy": self.arc_easy, "--wikitext": self.wikitext}
+        named = [option for option, source in board.items() if source]
+        if self.protocol and not named:
+            raise InputError(f"--protocol {self.protocol}: give at least one of {', '.join(board)}")
+        if named and not self.protocol:
+            raise InputError(f"{named[0]} belongs to --protocol tiny-leaderboard: give that too")
+        if self.protocol:
+            yield "tiny_leaderboard", self._tiny_leaderboard
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -129,6 +152,25 @@ class Evaluate(ModelOptions):
         training = chain.from_iterable(self._documents(source) for source in self.against)
         return [{**row, "against": " ".join(self.against)} for row in overlap(texts, training)]
 
+    def _minimal_pairs(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.minimal_pairs import measure_pairs, read_pairs
+
+        bad = BadInput(skip=self.skip_bad)
+        files = read_pairs(self.minimal_pairs, bad)
+        bad.log_skipped()
+        return measure_pairs(lm.scorer, files)
+
+    def _tiny_leaderboard(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.tiny_leaderboard import arc_easy, blimp, wikitext
+
+        bad = BadInput(skip=self.skip_bad)
+        measures = ((self.blimp, blimp), (self.arc_easy, arc_easy), (self.wikitext, wikitext))
+        rows = [measure(lm.scorer, source, bad) for source, measure in measures if source]
+        bad.log_skipped()
+        return rows
+
     def _keep(self, found: dict[str, Rows]) -> None:
         import json
 
@@ -140,3 +182,9 @@ class Evaluate(ModelOptions):
         before = json.loads(path.read_text()) if path.exists() else {}
         write_json(path, merged(before, found))
         report_run(self.model)
+
+
+def _folder_means(rows: Rows) -> Rows:
+    from tinymemorylm.evaluation.minimal_pairs import folder_means
+
+    return folder_means(rows)
