@@ -91,6 +91,66 @@ def test_degeneration_draws_texts_and_of_tuned_weights_answers(
     assert "| tokenizer, storyworld |" in shown.out
 
 
+@pytest.fixture
+def pair_files(tmp_path: Path, texts: list[str]) -> list[Path]:
+    """The same pairs as Zorro has them, in a folder, and the other way round as BLiMP has them."""
+    starts = [" ".join(text.split()[:7]) for text in texts[:12]]
+    twins = [(start, " ".join(start.split()[::-1])) for start in starts]
+    files = [tmp_path / "z" / "one.txt", tmp_path / "z" / "two.jsonl"]
+    files[0].parent.mkdir()
+    files[0].write_text("".join(f"{bad}\n{good}\n" for good, bad in twins))
+    rows = [{"sentence_good": bad, "sentence_bad": good} for good, bad in twins]
+    files[1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return files
+
+
+def test_minimal_pairs_in_the_order_given(
+    finished_run: Path, pair_files: list[Path], texts: list[str], capsys
+):
+    one, two = pair_files
+    found = evaluate(capsys, finished_run, "--minimal-pairs", two, one)
+    assert [row["path"] for row in found["minimal_pairs"]] == [str(two), str(one)]
+    lm = load(finished_run)
+    lines = one.read_text().splitlines()
+    won = [
+        lm.score(good).logprob > lm.score(bad).logprob
+        for bad, good in zip(lines[::2], lines[1::2], strict=True)
+    ]
+    assert found["minimal_pairs"][1]["accuracy"] == pytest.approx(sum(won) / 12, abs=1e-5)
+    for row in found["minimal_pairs"]:
+        assert row["n"] == 12 and row["low"] < row["accuracy"] < row["high"]
+    (mean,) = found["minimal_pairs_mean"]
+    assert (mean["path"], mean["files"], mean["n"]) == (str(one.parent), 2, 24)
+    assert mean["accuracy"] == pytest.approx(0.5, abs=1e-5)  # what one wins the other loses
+    of_folder = evaluate(capsys, finished_run, "--minimal-pairs", one.parent)
+    assert of_folder["minimal_pairs"] == found["minimal_pairs"][::-1]
+
+
+def test_the_tiny_leaderboard_has_a_row_for_each_thing_named(
+    finished_run: Path, pair_files: list[Path], text: Path, tmp_path: Path, capsys
+):
+    arc = tmp_path / "arc.jsonl"
+    choices = {"text": ["a cat", "a hill"], "label": ["A", "B"]}
+    arc.write_text(
+        json.dumps({"question": "Who ran?", "choices": choices, "answerKey": "A"}) + "\n"
+    )
+    sources = {"--wikitext": text, "--arc-easy": arc, "--blimp": pair_files[0].parent}
+    options = [part for pair in sources.items() for part in pair]
+    found = evaluate(capsys, finished_run, "--protocol", "tiny-leaderboard", *options)
+    names = [(row["benchmark"], row["path"], row["n"]) for row in found["tiny_leaderboard"]]
+    n_bytes = len(text.read_text().strip().encode())
+    assert names == [
+        ("BLiMP", str(pair_files[0].parent), 24),
+        ("ARC-Easy", str(arc), 1),
+        ("WikiText-2", str(text), n_bytes),
+    ]
+    assert found["tiny_leaderboard"][2]["byte_perplexity"] > 1
+    (alone,) = evaluate(capsys, finished_run, "--protocol", "tiny-leaderboard", "--wikitext", text)[
+        "tiny_leaderboard"
+    ]
+    assert alone == found["tiny_leaderboard"][2]
+
+
 def test_what_is_kept_is_shown_in_the_card(finished_run: Path, text: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
@@ -120,6 +180,15 @@ def test_what_is_kept_is_shown_in_the_card(finished_run: Path, text: Path, tmp_p
         (["--text", "nowhere.txt"], "nowhere.txt: no such file or folder"),
         (["--text", "EMPTY"], "empty.txt: empty file"),
         (["--text", "EMPTY", "--skip-bad"], "empty.txt: empty: nothing to measure in it"),
+        (["--minimal-pairs", "nowhere.txt"], "nowhere.txt: no such file or folder"),
+        (["--minimal-pairs", "EMPTY"], "empty.txt: empty file"),
+        (["--minimal-pairs", "EMPTY", "--skip-bad"], "empty.txt: no pair of sentences in it"),
+        (["--protocol", "tiny-leaderboard"], "give at least one of --blimp, --arc-easy, --wiki"),
+        (["--arc-easy", "x.jsonl"], "--arc-easy belongs to --protocol tiny-leaderboard: give"),
+        (
+            ["--protocol", "tiny-leaderboard", "--arc-easy", "EMPTY"],
+            "empty.txt: unknown suffix: questions are .jsonl or .parquet",
+        ),
         (["--text", "EMPTY", "--model", "nowhere"], "nowhere is not a model directory"),
     ],
 )

@@ -1,17 +1,12 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinymemorylm.evaluation.positions import ratio
-from tinymemorylm.evaluation.statistics import bootstrap, wilson
-
-
-def test_wilson_solves_its_equation_and_stays_within_0_and_1():
-    assert wilson(8, 10) == pytest.approx((0.49016, 0.94331), abs=1e-5)
-    for successes, n in ((3, 7), (49.5, 100), (1, 1000)):
-        for end in wilson(successes, n):
-            spread = (end * (1 - end) / n) ** 0.5
-            assert abs(successes / n - end) == pytest.approx(1.959964 * spread)
-    assert wilson(0, 5)[0] == 0 and wilson(5, 5)[1] == 1
+from tinymemorylm.evaluation.statistics import Z, accuracy, bootstrap, wilson
 
 
 def test_bootstrap_agrees_with_the_standard_error_of_a_ratio():
@@ -29,3 +24,34 @@ def test_bootstrap_agrees_with_the_standard_error_of_a_ratio():
 def test_a_single_unit_and_empty_wholes_have_no_spread():
     assert bootstrap(np.array([3.0]), np.array([2.0])) == (1.5, 1.5)
     assert bootstrap(np.zeros(4), np.zeros(4)) == (0, 0)
+
+
+@given(st.integers(1, 5000), st.data())
+def test_the_ends_are_the_shares_that_lie_just_so_far_from_what_was_seen(n: int, data):
+    seen = data.draw(st.integers(0, 2 * n)) / 2 / n
+    low, high = wilson(seen * n, n)
+    assert 0 <= low <= seen <= high <= 1 and low < high
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(seen - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n), abs=1e-9)
+
+
+def test_a_published_interval():
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 100), (0.9, 40)])
+def test_it_holds_the_true_share_in_about_95_of_100_samples(share: float, n: int):
+    seen = np.random.default_rng(0).binomial(n, share, 4000)
+    held = np.mean([low <= share <= high for low, high in (wilson(int(s), n) for s in seen)])
+    assert held == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_row_has_the_share_with_its_interval():
+    low, high = wilson(7.5, 10)
+    assert accuracy(7.5, 10) == {
+        "accuracy": 0.75,
+        "n": 10,
+        "low": round(low, 5),
+        "high": round(high, 5),
+    }

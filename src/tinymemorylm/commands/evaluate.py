@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinymemorylm.commands.options import ModelOptions
 from tinymemorylm.commands.output import print_json
@@ -48,6 +49,16 @@ class Evaluate(ModelOptions):
     """Temperature of the samples."""
     words: tuple[str, ...] = ()
     """Texts whose words aren't invented; the training text, where it is at hand, when left out."""
+    minimal_pairs: tuple[str, ...] = ()
+    """Files of sentence pairs, or folders of them: BLiMP's .jsonl, Zorro's .txt."""
+    protocol: Literal["tiny-leaderboard"] | None = None
+    """Measure as the Tiny-ML Leaderboard does: what --blimp, --arc-easy and --wikitext name."""
+    blimp: str | None = None
+    """The folder of BLiMP's files."""
+    arc_easy: str | None = None
+    """ARC-Easy's test questions: .jsonl or .parquet, as the hub has them."""
+    wikitext: str | None = None
+    """WikiText-2's raw test text: a text file, or .parquet as the hub has it."""
     skip_bad: bool = False
     """Leave out bad input, counted, instead of stopping at it."""
     pictures: Path | None = None
@@ -105,6 +116,18 @@ class Evaluate(ModelOptions):
                 raise InputError(f"samples must be at least 1, not {self.samples}")
             Sampling(self.temperature)  # tells of a bad one before anything is measured
             yield "degeneration", self._degeneration
+        if self.minimal_pairs:
+            measure = cache(self._minimal_pairs)  # the means are of the same rows
+            yield "minimal_pairs", measure
+            yield "minimal_pairs_mean", lambda lm: _folder_means(measure(lm))
+        board = {"--blimp": self.blimp, "--arc-easy": self.arc_easy, "--wikitext": self.wikitext}
+        named = [option for option, source in board.items() if source]
+        if self.protocol and not named:
+            raise InputError(f"--protocol {self.protocol}: give at least one of {', '.join(board)}")
+        if named and not self.protocol:
+            raise InputError(f"{named[0]} belongs to --protocol tiny-leaderboard: give that too")
+        if self.protocol:
+            yield "tiny_leaderboard", self._tiny_leaderboard
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -218,6 +241,25 @@ class Evaluate(ModelOptions):
             )
             return "tokenizer, storyworld", known_words(lm.tokenizer, storyworld_words())
 
+    def _minimal_pairs(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.minimal_pairs import measure_pairs, read_pairs
+
+        bad = BadInput(skip=self.skip_bad)
+        files = read_pairs(self.minimal_pairs, bad)
+        bad.log_skipped()
+        return measure_pairs(lm.scorer, files)
+
+    def _tiny_leaderboard(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.tiny_leaderboard import arc_easy, blimp, wikitext
+
+        bad = BadInput(skip=self.skip_bad)
+        measures = ((self.blimp, blimp), (self.arc_easy, arc_easy), (self.wikitext, wikitext))
+        rows = [measure(lm.scorer, source, bad) for source, measure in measures if source]
+        bad.log_skipped()
+        return rows
+
     def _keep(self, found: dict[str, Rows]) -> None:
         import json
 
@@ -229,3 +271,9 @@ class Evaluate(ModelOptions):
         before = json.loads(path.read_text()) if path.exists() else {}
         write_json(path, merged(before, found))
         report_run(self.folder)
+
+
+def _folder_means(rows: Rows) -> Rows:
+    from tinymemorylm.evaluation.minimal_pairs import folder_means
+
+    return folder_means(rows)

@@ -19,6 +19,12 @@ class Part:
 
 
 WEIGHTS = ("weights", "weights", "")
+ACCURACY = (
+    ("accuracy", "accuracy", ".2%"),
+    ("from", "low", ".2%"),
+    ("to", "high", ".2%"),
+    ("n", "n", ","),
+)
 PARTS = {
     "texts": Part(
         "Bits per byte",
@@ -98,6 +104,29 @@ PARTS = {
         "shares of samples, bootstrap over samples for the rest. Distinct-n falls as n grows. "
         "Invented words: those that neither the words known from, nor the tokenizer, nor the "
         "prompt has; rare words and names may be among them.",
+    ),
+    "minimal_pairs": Part(
+        "Minimal pairs",
+        (("pairs", "path", ""), WEIGHTS, *ACCURACY),
+        "How often the grammatical sentence of two is the likelier, by its summed log-probability "
+        "after <bos>; ties are half. 50% is chance; 95% intervals (Wilson).",
+    ),
+    "minimal_pairs_mean": Part(
+        "Minimal pairs: means over the files of a folder",
+        (("folder", "path", ""), WEIGHTS, ("files", "files", ","), *ACCURACY),
+    ),
+    "tiny_leaderboard": Part(
+        "As on the Tiny-ML Leaderboard",
+        (
+            ("benchmark", "benchmark", ""),
+            ("file", "path", ""),
+            WEIGHTS,
+            *ACCURACY,
+            ("byte perplexity", "byte_perplexity", ".4f"),
+        ),
+        "Texts without <bos>, their first token unscored; of BLiMP and ARC-Easy the first 256 "
+        "tokens (chance: 50%, 25%); WikiText-2 in windows of 256 tokens, n its bytes. Figures by "
+        "other protocols can't be compared with these.",
     ),
 }
 
