@@ -6,11 +6,12 @@ JSON, or in the model card.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinymemorylm.commands.options import ModelOptions
+from tinymemorylm.commands.evaluate_world import WorldOptions
 from tinymemorylm.commands.output import print_json
 from tinymemorylm.errors import InputError
 
@@ -21,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ModelOptions):
+class Evaluate(WorldOptions):
     """Measure a model: bits per byte of texts, and whatever else is asked for.
 
     Example: tmlm eval --model runs/quickstart --text held-out.txt --by-position
@@ -35,6 +36,8 @@ class Evaluate(ModelOptions):
     """Bits per byte of the texts by position in the context too."""
     against: tuple[str, ...] = ()
     """Training texts: how much of the texts occurs in them, by runs of 13 words."""
+    pictures: Path | None = None
+    """A folder for pictures; the model directory with --append-card when left out."""
     skip_bad: bool = False
     """Leave out bad input, counted, instead of stopping at it."""
     append_card: bool = False
@@ -44,6 +47,7 @@ class Evaluate(ModelOptions):
 
     def run(self) -> None:
         from tinymemorylm.model_directory import default_weights
+        from tinymemorylm.report.run_report import report_run
 
         parts = dict(self._parts())
         if not parts:
@@ -53,8 +57,10 @@ class Evaluate(ModelOptions):
         found: dict[str, Rows] = {}
         for name, measure in parts.items():
             found[name] = [{**row, "weights": weights} for row in measure(lm)]
+        kept = self._keep(found) if self.append_card else found
+        self._draw(kept, of=found)
         if self.append_card:
-            self._keep(found)
+            report_run(self.model)
         if self.json:
             print_json({"model": str(self.model), "weights": weights, **found})
         else:
@@ -64,6 +70,8 @@ class Evaluate(ModelOptions):
 
     def _parts(self) -> Iterator[tuple[str, Callable[["LanguageModel"], Rows]]]:
         """The parts asked for. Raises InputError where one lacks what it needs."""
+        if self.pictures and self.pictures.is_file():
+            raise InputError(f"--pictures {self.pictures}: a file; name a folder")
         if self.text:
             yield "texts", self._texts
         for wanted, option in ((self.by_position, "--by-position"), (self.against, "--against")):
@@ -73,6 +81,7 @@ class Evaluate(ModelOptions):
             yield "positions", self._positions
         if self.against:
             yield "overlap", self._overlap
+        yield from self.world_parts()
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -129,14 +138,24 @@ class Evaluate(ModelOptions):
         training = chain.from_iterable(self._documents(source) for source in self.against)
         return [{**row, "against": " ".join(self.against)} for row in overlap(texts, training)]
 
-    def _keep(self, found: dict[str, Rows]) -> None:
+    def _keep(self, found: dict[str, Rows]) -> dict[str, Rows]:
+        """All that was ever kept in the model directory, with what was found now."""
         import json
 
         from tinymemorylm.files import write_json
         from tinymemorylm.report.evaluation import merged
-        from tinymemorylm.report.run_report import report_run
 
         path = self.model / "evaluation.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, merged(before, found))
-        report_run(self.model)
+        kept = merged(before, found)
+        write_json(path, kept)
+        return kept
+
+    def _draw(self, rows: dict[str, Rows], of: Iterable[str]) -> None:
+        """Pictures of the parts `of`, if there is a folder for them."""
+        folder = self.pictures or (self.model if self.append_card else None)
+        if folder and "recall" in of:
+            from tinymemorylm.report.recall_curve import draw_recall_curve
+
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_recall_curve(rows["recall"], folder / "recall.png")
