@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinymemorylm.evaluation.positions import ratio
-from tinymemorylm.evaluation.statistics import Z, accuracy, bootstrap, wilson
+from tinymemorylm.evaluation.statistics import Z, accuracy, bootstrap, share, wilson
 
 
 def test_bootstrap_agrees_with_the_standard_error_of_a_ratio():
@@ -36,14 +36,10 @@ def test_the_ends_are_the_shares_that_lie_just_so_far_from_what_was_seen(n: int,
             assert abs(seen - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n), abs=1e-9)
 
 
-def test_a_published_interval():
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-
-
-@pytest.mark.parametrize(("share", "n"), [(0.5, 100), (0.9, 40)])
-def test_it_holds_the_true_share_in_about_95_of_100_samples(share: float, n: int):
-    seen = np.random.default_rng(0).binomial(n, share, 4000)
-    held = np.mean([low <= share <= high for low, high in (wilson(int(s), n) for s in seen)])
+@pytest.mark.parametrize(("true", "n"), [(0.5, 100), (0.9, 40)])
+def test_it_holds_the_true_share_in_about_95_of_100_samples(true: float, n: int):
+    seen = np.random.default_rng(0).binomial(n, true, 4000)
+    held = np.mean([low <= true <= high for low, high in (wilson(int(s), n) for s in seen)])
     assert held == pytest.approx(0.95, abs=0.02)
 
 
@@ -55,3 +51,21 @@ def test_a_row_has_the_share_with_its_interval():
         "low": round(low, 5),
         "high": round(high, 5),
     }
+
+
+def test_wilson_has_the_published_figures():
+    # Newcombe 1998, table I: 81/263, 15/148, 0/20, 1/29.
+    published = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605)}
+    published |= {(0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718)}
+    for counts, ends in published.items():
+        assert wilson(*counts) == pytest.approx(ends, abs=5e-5)
+
+
+def test_no_trials_leave_everything_open():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert share("right", 0, 0) == {"right": 0, "right_low": 0, "right_high": 1}
+
+
+def test_a_share_comes_with_the_ends_of_its_interval():
+    row = share("right", 3, 4)
+    assert row["right"] == 0.75 and row["right_low"] == round(wilson(3, 4)[0], 4)

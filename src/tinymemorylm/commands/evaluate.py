@@ -6,13 +6,13 @@ JSON, or in the model card.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinymemorylm.commands.options import ModelOptions
+from tinymemorylm.commands.evaluate_world import WorldOptions
 from tinymemorylm.commands.output import print_json
 from tinymemorylm.errors import InputError
 
@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ModelOptions):
+class Evaluate(WorldOptions):
     """Measure a model: bits per byte of texts, and whatever else is asked for.
 
     Example: tmlm eval --model runs/quickstart --text held-out.txt --by-position
@@ -70,6 +70,7 @@ class Evaluate(ModelOptions):
 
     def run(self) -> None:
         from tinymemorylm.model_directory import default_weights
+        from tinymemorylm.report.run_report import report_run
 
         parts = dict(self._parts())
         if not parts:
@@ -79,8 +80,10 @@ class Evaluate(ModelOptions):
         found: dict[str, Rows] = {}
         for name, measure in parts.items():
             found[name] = [{**row, "weights": weights} for row in measure(lm)]
+        kept = self._keep(found) if self.append_card else found
+        self._draw(kept, of=found)
         if self.append_card:
-            self._keep(found)
+            report_run(self.folder)
         if self.json:
             print_json({"model": str(self.folder), "weights": weights, **found})
         else:
@@ -92,6 +95,8 @@ class Evaluate(ModelOptions):
         """The parts asked for. Raises InputError where one lacks what it needs."""
         from tinymemorylm.decoding.sampling import Sampling
 
+        if self.pictures and self.pictures.is_file():
+            raise InputError(f"--pictures {self.pictures}: a file; name a folder")
         if self.text:
             yield "texts", self._texts
         for wanted, option in (
@@ -128,6 +133,7 @@ class Evaluate(ModelOptions):
             raise InputError(f"{named[0]} belongs to --protocol tiny-leaderboard: give that too")
         if self.protocol:
             yield "tiny_leaderboard", self._tiny_leaderboard
+        yield from self.world_parts()
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -186,12 +192,8 @@ class Evaluate(ModelOptions):
 
     def _calibration(self, lm: "LanguageModel") -> Rows:
         from tinymemorylm.evaluation.calibration import calibration
-        from tinymemorylm.report.reliability import draw_reliability
 
-        rows = [{"path": s, **calibration(lm.scorer, self._documents(s))} for s in self.text]
-        if folder := self.pictures or (self.folder if self.append_card else None):
-            draw_reliability(rows, folder / "reliability.png")
-        return rows
+        return [{"path": s, **calibration(lm.scorer, self._documents(s))} for s in self.text]
 
     def _relevance(self, lm: "LanguageModel") -> Rows:
         from tinymemorylm.corpus import BadInput, read_conversations
@@ -260,17 +262,30 @@ class Evaluate(ModelOptions):
         bad.log_skipped()
         return rows
 
-    def _keep(self, found: dict[str, Rows]) -> None:
+    def _keep(self, found: dict[str, Rows]) -> dict[str, Rows]:
+        """All that was ever kept in the model directory, with what was found now."""
         import json
 
         from tinymemorylm.files import write_json
         from tinymemorylm.report.evaluation import merged
-        from tinymemorylm.report.run_report import report_run
 
         path = self.folder / "evaluation.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, merged(before, found))
-        report_run(self.folder)
+        kept = merged(before, found)
+        write_json(path, kept)
+        return kept
+
+    def _draw(self, rows: dict[str, Rows], of: Iterable[str]) -> None:
+        """Pictures of the parts `of`, if there is a folder for them."""
+        from tinymemorylm.report.recall_curve import draw_recall_curve
+        from tinymemorylm.report.reliability import draw_reliability
+
+        folder = self.pictures or (self.folder if self.append_card else None)
+        if folder and "recall" in of:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_recall_curve(rows["recall"], folder / "recall.png")
+        if folder and "calibration" in of:
+            draw_reliability(rows["calibration"], folder / "reliability.png")
 
 
 def _folder_means(rows: Rows) -> Rows:

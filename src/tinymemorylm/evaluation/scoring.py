@@ -4,13 +4,14 @@ In: windows, each tokens to read and how many at their end to score. Out: the nl
 sure the model was of what it expected, in the order of the windows and whatever their batching.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from tinymemorylm.model.cache import PREFILL_BLOCK, Cache
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.objectives import CHUNK, token_nll
 from tinymemorylm.progress import Progress
@@ -103,6 +104,29 @@ class Scorer:
         tokens, scored = tokens.to(device), scored.to(device)
         states = self.model(tokens[:, :-1])  # padding follows all that is scored: causal, unseen
         return self.model.head_input(states[scored]), tokens[:, 1:][scored]
+
+    @torch.no_grad()
+    def logits_after(
+        self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """Logits for the tokens of each continuation, (n_tokens, vocab_size); adjusted.
+
+        The prompt, of one token or more, is run once for all of them.
+        """
+        model, device = self.model, self.model.embedding.weight.device
+        cache = Cache(model.config, 1, model.final_norm.weight)
+        for start in range(0, len(prompt) - 1, PREFILL_BLOCK):
+            block = prompt[start : min(start + PREFILL_BLOCK, len(prompt) - 1)]
+            model(torch.tensor([block], device=device), cache=cache)
+        longest = max(map(len, continuations))
+        tokens = torch.full((len(continuations), longest), self.tokenizer.pad_id)
+        for row, ids in enumerate(continuations):
+            tokens[row, : len(ids)] = torch.tensor([prompt[-1], *ids[:-1]])
+        states = model(tokens.to(device), cache=cache.repeated(len(continuations)))
+        logits = model.logits(states).float()
+        if self.log_boost is not None:
+            logits = logits - self.log_boost
+        return [row[: len(ids)] for row, ids in zip(logits.cpu(), continuations, strict=True)]
 
 
 def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:

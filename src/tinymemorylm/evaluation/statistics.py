@@ -14,10 +14,12 @@ RESAMPLES = 2000
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's interval of a share, within 0 and 1 and never empty. n at least 1.
+    """Wilson's interval of a share, within 0 and 1 and never empty; all of it for no trials.
 
     successes may be a half: what was tied. Source: Wilson 1927.
     """
+    if n == 0:
+        return 0.0, 1.0
     share = successes / n
     middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
@@ -33,6 +35,13 @@ def accuracy(successes: float, n: int) -> dict[str, float | int]:
         "low": round(low, 5),
         "high": round(high, 5),
     }
+
+
+def share(name: str, successes: int, n: int) -> dict[str, float]:
+    """A share and its interval as a row of several has them: `name`, `name`_low, `name`_high."""
+    low, high = wilson(successes, n)
+    found = {name: successes / max(1, n), f"{name}_low": low, f"{name}_high": high}
+    return {key: round(value, 4) for key, value in found.items()}
 
 
 def bootstrap(

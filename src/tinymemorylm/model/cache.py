@@ -5,6 +5,7 @@ may still look at, with the mask for the new queries. Local layers keep a ring.
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ class LayerCache:
             mask &= distance < self.window
         return self.k[:, :, :used], self.v[:, :, :used], mask
 
+    def repeated(self, n: int) -> "LayerCache":
+        """The same past, n times in the batch; the two go on apart."""
+        other = copy(self)
+        other.k, other.v = self.k.repeat(n, 1, 1, 1), self.v.repeat(n, 1, 1, 1)
+        other.positions = self.positions.clone()
+        return other
+
 
 class Cache:
     """One `LayerCache` per logical layer (tied layers share weights, not memories)."""
@@ -58,6 +66,12 @@ class Cache:
             LayerCache(config, None if config.is_global(i) else config.sliding_window, batch, like)
             for i in range(config.n_logical_layers)
         ]
+
+    def repeated(self, n: int) -> "Cache":
+        """A copy for n continuations of one past."""
+        other = copy(self)
+        other.layers = [layer.repeated(n) for layer in self.layers]
+        return other
 
     @property
     def length(self) -> int:
