@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tinymemorylm.errors import InputError
-from tinymemorylm.model_directory import load_model, load_tensors, read_config, read_log_boost
+from tinymemorylm.model_directory import load_model, read_config, read_log_boost
+from tinymemorylm.tensor_files import load_tensors
 
 
 @pytest.fixture
