@@ -37,14 +37,11 @@ from tinymemorylm.training.phases import train
 
 def tiny(recipe: Recipe) -> Recipe:
     """The recipe cut to seconds, with a checkpoint every other step."""
-    short = {"batch_size": 4, "sequence_length": 64, "checkpoint_every": 2, "sample_every": 4}
-    return dataclasses.replace(
-        recipe,
-        data=("storyworld:1:40KB",),
-        chat_data=("storyworld:2:20KB",),
-        pretrain=dataclasses.replace(recipe.pretrain, tokens=256 * 8, validate_every=2, **short),
-        sft=dataclasses.replace(recipe.sft, tokens=256 * 8, validate_every=2, **short),
-    )
+    short = {"batch_size": 4, "validate_every": 2, "checkpoint_every": 2, "sample_every": 4}
+    pretrain = dataclasses.replace(recipe.pretrain, tokens=256 * 8, sequence_length=64, **short)
+    sft = dataclasses.replace(recipe.sft, tokens=512 * 6, **short)
+    data = {"data": ("storyworld:1:40KB",), "chat_data": ("storyworld:2:20KB",)}
+    return dataclasses.replace(recipe, **data, pretrain=pretrain, sft=sft)
 
 
 # ---------------------------------------------------------------- kills
@@ -77,12 +74,12 @@ def kill_at_an_instant(child: int, run: Path, rng: random.Random, longest: float
     return "tuning" if (run / "pretrain.pt").exists() else "pretraining"
 
 
-def kills(recipe: Recipe, folder: Path, n: int, seed: int):
-    """Kill runs `n` times, each within a quarter of a run's time; finish the last one too."""
+def kills(recipe: Recipe, folder: Path, n: int, share: float, seed: int):
+    """Kill runs `n` times, each within a share of a run's time; finish the last one too."""
     reference, log = folder / "reference", folder / "log"
     began = time.monotonic()
     wait_for(in_child(lambda: train(recipe, reference, device="cpu"), log), folder)
-    longest = (time.monotonic() - began) / 4
+    longest = (time.monotonic() - began) * share
     rng, where, runs, losses = random.Random(seed), Counter[str](), 0, list[str]()
     while sum(where.values()) < n:
         run, saved, runs = folder / f"killed-{runs}", -1, runs + 1
@@ -238,9 +235,9 @@ def main() -> int:
         folder = Path(name)
         # Kills and limits fork, which a process that has computed must not: they come first.
         if "kills" in given.only:
-            recipe = small if given.tiny else smoke
             report["recipe"] = "tiny" if given.tiny else "smoke"
-            report["killed"] = kills(recipe, folder, given.kills, given.seed)
+            recipe, share = (small, 0.5) if given.tiny else (smoke, 0.25)
+            report["killed"] = kills(recipe, folder, given.kills, share, given.seed)
         reference, stopped = folder / "tiny", folder / "stopped"
         wait_for(in_child(lambda: train(small, reference, device="cpu"), folder / "log"), folder)
         wait_for(in_child(lambda: stopped_at(small, stopped, 13), folder / "log"), folder)

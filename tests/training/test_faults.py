@@ -58,7 +58,7 @@ def test_two_hundred_kills_and_all_other_faults_lose_nothing():
 
 @pytest.mark.parametrize(
     ("call", "every", "code"),
-    [("write", 11, errno.ENOSPC), ("fsync", 17, errno.EIO), ("rename", 11, errno.EROFS)],
+    [("write", 19, errno.ENOSPC), ("fsync", 37, errno.EIO), ("rename", 13, errno.EROFS)],
 )
 def test_calls_the_disk_refuses_are_one_line_each_and_lose_nothing(
     call: str, every: int, code: int, finished_run: Path, tiny_recipe: Recipe, tmp_path: Path
