@@ -19,8 +19,8 @@ from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.lab import run as lab_run
 from tinymemorylm.lab.ablation import LabSettings, ablate, merged, plan, read_ablation
 from tinymemorylm.model.account import parameter_account
-from tinymemorylm.model_directory import load_tensors
 from tinymemorylm.report.run_report import read_lines
+from tinymemorylm.tensor_files import load_tensors
 from tinymemorylm.training import loop
 from tinymemorylm.training.checkpoint import checkpoint_folders
 from tinymemorylm.training.loop import InterruptedRunError

@@ -5,11 +5,11 @@ In: a run directory, finished or not. Out: `loss_curve.png` and `README.md` in i
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.errors import RunError
+from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.files import write_text
 from tinymemorylm.model_directory import read_config
 from tinymemorylm.report.curves import draw_loss_curve
@@ -49,6 +49,7 @@ def reported(run: Path) -> Iterator[None]:
     try:
         yield
     except RunError:
-        report_run(run)
+        with suppress(OSError, InputError):  # why the run stopped says more
+            report_run(run)
         raise
     report_run(run)
