@@ -55,7 +55,7 @@ def texts_of_run(run: Path) -> Iterator[str]:
     path = run / "recipe.json"
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    recipe = from_mapping(Recipe, json.loads(path.read_text(encoding="utf-8")), str(path))
+    recipe = from_mapping(Recipe, read_json(path), str(path))
     if far := [source for source in (*recipe.data, *recipe.chat_data) if parse_hub(source)]:
         raise InputError(f"{far[0]} is a data set of the hub")
     yield from documents(recipe, BadInput(skip=True), "words of the training texts")
