@@ -31,9 +31,9 @@ class Schedule:
     def __init__(self, phase: Phase) -> None:
         per_step = phase.batch_size * phase.sequence_length
         long_rows = max(1, per_step // phase.long_sequence_length)
-        long_tokens = phase.tokens * phase.long_share
-        steps = math.ceil((phase.tokens - long_tokens) / per_step)
-        long_steps = math.ceil(long_tokens / (long_rows * phase.long_sequence_length))
+        long_step = long_rows * phase.long_sequence_length
+        long_steps = round(phase.tokens * phase.long_share / long_step)
+        steps = max(0, math.ceil((phase.tokens - long_steps * long_step) / per_step))
         self.stages = [
             Stage(phase.sequence_length, phase.batch_size, steps),
             Stage(phase.long_sequence_length, long_rows, long_steps),
