@@ -36,6 +36,10 @@ def test_the_ends_are_the_shares_that_lie_just_so_far_from_what_was_seen(n: int,
             assert abs(seen - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n), abs=1e-9)
 
 
+def test_none_and_all_end_at_0_and_1_whatever_the_rounding():
+    assert all(wilson(0, n)[0] == 0 and wilson(n, n)[1] == 1 for n in range(1, 1000))
+
+
 @pytest.mark.parametrize(("true", "n"), [(0.5, 100), (0.9, 40)])
 def test_it_holds_the_true_share_in_about_95_of_100_samples(true: float, n: int):
     seen = np.random.default_rng(0).binomial(n, true, 4000)
