@@ -130,13 +130,11 @@ class Evaluate(ModelOptions):
         return [{**row, "against": " ".join(self.against)} for row in overlap(texts, training)]
 
     def _keep(self, found: dict[str, Rows]) -> None:
-        import json
-
-        from tinymemorylm.files import write_json
+        from tinymemorylm.files import read_json, write_json
         from tinymemorylm.report.evaluation import merged
         from tinymemorylm.report.run_report import report_run
 
         path = self.folder / "evaluation.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
+        before = read_json(path) if path.exists() else {}
         write_json(path, merged(before, found))
         report_run(self.folder)
