@@ -29,7 +29,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise InputError(
-            f"{folder} is not a model directory: no config.json; train one with `tmlm quickstart`"
+            f"{folder} is not a model directory: no config.json; name one, or train one with "
+            "`tmlm quickstart`"
         )
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:

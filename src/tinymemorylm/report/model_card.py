@@ -3,7 +3,7 @@
 In: `config.json`, `recipe.json`, metrics and samples. Out: Markdown text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from tinymemorylm.report.evaluation import sections as evaluation_sections
@@ -17,8 +17,12 @@ def model_card(
     metrics: list[dict[str, Any]],
     samples: list[dict[str, Any]],
     evaluation: dict[str, Any] | None,
+    pictures: Container[str] = (),
 ) -> str:
-    """Markdown. `evaluation` is the directory's evaluation.json, if it was measured."""
+    """Markdown. `evaluation` is the directory's evaluation.json, if it was measured.
+
+    pictures: the names of the pictures beside the card.
+    """
     parameters, provenance = config["parameters"], config["provenance"]
     architecture = config["architecture"]
     phases = [p for p in ("pretrain", "sft") if any(m["phase"] == p for m in metrics)]
@@ -65,7 +69,7 @@ def model_card(
             f"correct the logits by log {next(iter(config['logit_adjustment'].values()))}."
         )
     if evaluation:
-        sections += ["## Evaluation", *evaluation_sections(evaluation)]
+        sections += ["## Evaluation", *evaluation_sections(evaluation, pictures=pictures)]
     last = {
         name: max((s["step"] for s in samples if s["phase"] == name), default=0) for name in phases
     }

@@ -35,7 +35,9 @@ def report_run(run: Path) -> None:
     title = f"{recipe['name']}: {config['parameters']['total']:,} parameters"
     draw_loss_curve(metrics, title, run / "loss_curve.png")
     samples = read_lines(run / "samples.jsonl")
-    write_text(run / "README.md", model_card(config, recipe, metrics, samples, evaluation))
+    pictures = {path.name for path in run.glob("*.png")}
+    card = model_card(config, recipe, metrics, samples, evaluation, pictures)
+    write_text(run / "README.md", card)
 
 
 @contextmanager

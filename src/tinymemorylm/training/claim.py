@@ -5,7 +5,6 @@ about: the kernel holds the lock, the file only says who has it. A full disk and
 one line that says where the run can go on.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,11 @@ from pathlib import Path
 from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.files import remove_temporaries
 from tinymemorylm.progress import log
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 LOCK = ".lock"
 
@@ -71,6 +75,9 @@ def only_process(run: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int | None:
+    if fcntl is None:
+        log(f"{path.parent} can't be locked on this system; start no second process on it")
+        return None
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.config import Recipe
+from tinymemorylm.config import Recipe, from_mapping
 from tinymemorylm.corpus import (
     BadInput,
     read_conversations,
@@ -16,6 +16,7 @@ from tinymemorylm.corpus import (
     source_digest,
     total_bytes_hint,
 )
+from tinymemorylm.corpus.hub import parse_hub
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import file_sha256, read_json, write_json
 from tinymemorylm.packing import pack_conversations, pack_documents
@@ -44,6 +45,22 @@ def tokenizer_texts(recipe: Recipe, bad: BadInput) -> Iterator[str]:
         for chat in conversations(recipe, bad, "tokenizer: conversations"):
             for message in chat:
                 yield message.content
+
+
+def texts_of_run(run: Path) -> Iterator[str]:
+    """What a run was trained on: its recipe's texts and conversations, with progress.
+
+    Raises InputError if they aren't at hand: no recipe, a file is gone, or it stands on the hub.
+    """
+    path = run / "recipe.json"
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    recipe = from_mapping(Recipe, read_json(path), str(path))
+    if far := [source for source in (*recipe.data, *recipe.chat_data) if parse_hub(source)]:
+        raise InputError(f"{far[0]} is a data set of the hub")
+    yield from documents(recipe, BadInput(skip=True), "words of the training texts")
+    for chat in conversations(recipe, BadInput(skip=True), "words of the conversations"):
+        yield from (message.content for message in chat)
 
 
 def check_sources(recipe: Recipe) -> None:
