@@ -1,12 +1,16 @@
 """Readers of foreign files, fed near-misses and nonsense: one clear line, or a value."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import fuzz
 from fuzz import READERS, feed
 
 LONG = "9" * 5000
@@ -66,6 +70,21 @@ def test_any_json_in_any_place_is_a_clear_error(name: str, folder: Path, value: 
 def test_json_that_only_python_reads_is_no_tokenizer(folder: Path):
     good = READERS["tokenizer"][2](folder)
     assert not feed("tokenizer", good.replace(b"{", b'{"x": NaN,', 1), folder)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_coverage_guided_bytes_find_nothing():
+    pytest.importorskip("atheris", reason="pip install atheris")
+    harness = Path(fuzz.__file__).with_name("fuzz_long.py")
+    path = os.pathsep.join([str(harness.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(harness), "--seconds", "600"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert all(reader["fed"] > 0 for reader in json.loads(done.stdout)["readers"].values())
 
 
 LINES = ("lines", "chats")

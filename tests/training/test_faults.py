@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import faults
 from disk_faults import disk
 from run_checks import broken
 from tinymemorylm.config import Recipe
-from tinymemorylm.errors import InputError
+from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.training.checkpoint import checkpoint_folders
+from tinymemorylm.training.optimizer import Optimizer
 from tinymemorylm.training.phases import train
 
 HARNESS = Path(faults.__file__)
@@ -89,6 +91,25 @@ def test_a_batch_that_is_not_finite_overwrites_nothing(
     assert report["losses"] == []
 
 
+def test_weights_that_are_not_finite_make_no_checkpoint(
+    stopped: Path, tiny_recipe: Recipe, tmp_path: Path, monkeypatch
+):
+    """The gradient was finite, the step that was made of it is not."""
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+
+    def spoil(optimizer: Optimizer) -> None:
+        original(optimizer)
+        optimizer.param_groups[0]["params"][0].data[0] = float("nan")
+
+    original = Optimizer.step
+    monkeypatch.setattr(Optimizer, "step", spoil)
+    with pytest.raises(RunError, match=r"before step 9: .* not finite; the last good checkpoint"):
+        train(tiny_recipe, run, resume=True, device="cpu")
+    assert checkpoint_folders(run)[-1].name == "step-000008" and broken(run, 8) == []
+    assert not (run / "model.pt").exists()
+
+
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_again_unasked(
     stopped: Path, tiny_recipe: Recipe, tmp_path: Path
 ):
@@ -108,7 +129,7 @@ def test_lines_lost_from_a_checkpoints_metrics_are_an_error(
     stopped: Path, tiny_recipe: Recipe, tmp_path: Path
 ):
     run = tmp_path / "run"
-    faults.shutil.copytree(stopped, run)
+    shutil.copytree(stopped, run)
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match=r"metrics.jsonl holds 0 bytes, fewer than"):
         train(tiny_recipe, run, resume=True, device="cpu")
@@ -116,7 +137,7 @@ def test_lines_lost_from_a_checkpoints_metrics_are_an_error(
 
 def test_the_checks_see_what_is_torn_doubled_or_gone(stopped: Path, tmp_path: Path):
     run = tmp_path / "run"
-    faults.shutil.copytree(stopped, run)
+    shutil.copytree(stopped, run)
     assert broken(run, 8) == []
     assert broken(run, 9) == ["the checkpoint of step 9 is gone"]
     metrics = (run / "metrics.jsonl").read_bytes()

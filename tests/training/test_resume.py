@@ -13,6 +13,7 @@ from run_checks import broken, differences, equal
 from tinymemorylm.batches import Batch
 from tinymemorylm.config import Recipe
 from tinymemorylm.errors import InputError
+from tinymemorylm.report.run_report import report_run
 from tinymemorylm.training import loop, machine
 from tinymemorylm.training import step as step_module
 from tinymemorylm.training.checkpoint import checkpoint_folders, read_checkpoint
@@ -186,6 +187,8 @@ def test_a_changed_recipe_is_refused_field_by_field(
     assert [(c["step"], c["field"]) for c in history] == [
         (2, f"pretrain.{name}") for name in changes
     ]
+    report_run(run)
+    assert f"pretrain.{next(iter(changes))} from " in (run / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

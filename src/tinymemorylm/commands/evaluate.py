@@ -264,13 +264,11 @@ class Evaluate(WorldOptions):
 
     def _keep(self, found: dict[str, Rows]) -> dict[str, Rows]:
         """All that was ever kept in the model directory, with what was found now."""
-        import json
-
-        from tinymemorylm.files import write_json
+        from tinymemorylm.files import read_json, write_json
         from tinymemorylm.report.evaluation import merged
 
         path = self.folder / "evaluation.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
+        before = read_json(path) if path.exists() else {}
         kept = merged(before, found)
         write_json(path, kept)
         return kept

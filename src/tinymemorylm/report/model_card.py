@@ -3,7 +3,7 @@
 In: `config.json`, `recipe.json`, metrics and samples. Out: Markdown text.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from tinymemorylm.report.evaluation import sections as evaluation_sections
@@ -59,6 +59,7 @@ def model_card(
         "Bits per byte of SFT count assistant tokens only. Data (SHA-256 of the files, "
         "commits of hub data sets):",
         "\n".join(f"- `{name}`: `{d[:16]}`" for name, d in provenance["data"]["sources"].items()),
+        *_changes(provenance.get("changed", ())),
         *recipe.get("data_notes", ()),
         "![Loss curve](loss_curve.png)",
     ]
@@ -82,6 +83,16 @@ def model_card(
                 + "\n".join("> " + line for line in sample["completion"].splitlines())
             )
     return "\n\n".join(sections) + "\n"
+
+
+def _changes(changed: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the recipe above does not say: it was another one earlier in the run."""
+    if changed:
+        each = "; ".join(
+            f"{c['field']} from {c['before']} to {c['now']} after step {c['step']:,}"
+            for c in changed
+        )
+        yield f"The recipe was changed in mid-run: {each}."
 
 
 def _preset(config: dict[str, Any], recipe: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymemorylm.errors import InputError, RunError
-from tinymemorylm.files import write_text
+from tinymemorylm.files import read_json, write_text
 from tinymemorylm.model_directory import read_config
 from tinymemorylm.report.curves import draw_loss_curve
 from tinymemorylm.report.model_card import model_card
@@ -29,9 +29,9 @@ def report_run(run: Path) -> None:
     if not metrics:
         return
     config = read_config(run)
-    recipe = json.loads((run / "recipe.json").read_text())
+    recipe = read_json(run / "recipe.json")
     measured = run / "evaluation.json"
-    evaluation = json.loads(measured.read_text()) if measured.exists() else None
+    evaluation = read_json(measured) if measured.exists() else None
     title = f"{recipe['name']}: {config['parameters']['total']:,} parameters"
     draw_loss_curve(metrics, title, run / "loss_curve.png")
     samples = read_lines(run / "samples.jsonl")

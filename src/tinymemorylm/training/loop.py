@@ -73,17 +73,6 @@ class Position:
     seconds: float = 0.0
 
 
-ADVICE = (
-    "the last good checkpoint is kept: look at the data, or lower the learning rate and go on with "
-    "--resume --allow-changed"
-)
-
-
-def stopped_by(position: Position) -> str:
-    """How a message begins that says why a run stopped by itself."""
-    return f"stopped before step {position.step + 1}:"
-
-
 def run_phase(
     run: Path,
     model: Transformer,
@@ -108,8 +97,6 @@ def run_phase(
     device = model.embedding.weight.device
 
     def save(val_bits_per_byte: float | None = None) -> None:
-        if not all(parameter.isfinite().all() for parameter in model.parameters()):
-            raise RunError(f"{stopped_by(position)} the weights are not finite; {ADVICE}")
         state = {
             "position": vars(position).copy(),
             "model": model.state_dict(),
@@ -154,7 +141,11 @@ def run_phase(
                     memory_bytes=memory_bytes,
                 )
             except RunError as error:
-                raise RunError(f"{stopped_by(position)} {error}; {ADVICE}") from None
+                raise RunError(
+                    f"stopped before step {position.step + 1}: {error}; the last good checkpoint "
+                    "is kept: look at the data, or lower the learning rate and go on with "
+                    "--resume --allow-changed"
+                ) from None
             seconds = time.perf_counter() - began
             position.step += 1
             position.phase_step = step + 1
