@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tinymemorylm.config import Recipe, load_recipe, preset, shipped_recipe
 from tinymemorylm.corpus.storyworld import conversations, stories
 from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
+
+# The same examples every time, on a machine however busy.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,17 @@ def test_an_epoch_of_rows_holds_every_conversation_once(
     assert filled > 0.85
 
 
+def test_of_many_epochs_only_one_plan_is_kept_and_any_row_is_found(
+    chat_stream: TokenStream, tokenizer: Tokenizer
+):
+    batches = ChatBatches(chat_stream, tokenizer, 128, AHEAD, 2)
+    packed = [batches._pack(epoch) for epoch in range(5)]
+    wanted = [row for plan in packed for row in plan]
+    assert [batches._row(i) for i in range(len(wanted))] == wanted
+    assert batches._row(3) == wanted[3] and batches._row(len(wanted) - 1) == wanted[-1]
+    assert batches._plan == packed[4] and len(batches._ends) == 5
+
+
 def test_response_index_is_what_the_chat_template_says(
     chats: list[list[Message]], chat_stream: TokenStream, tokenizer: Tokenizer
 ):

@@ -109,6 +109,10 @@ def test_train_takes_recipe_fields_as_options_and_resumes(tmp_path: Path, capsys
     assert "is not empty" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
     assert "finished" in capsys.readouterr().err
+    changed = [*arguments, "--resume", "--sft.learning-rate", "1e-4"]
+    assert run(*changed) == 2
+    assert "sft.learning_rate 0.002, now 0.0001; --allow-changed" in capsys.readouterr().err
+    assert run(*changed, "--allow-changed") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["provenance"]["tokens_seen"] == 4096 + 2048
     assert (tmp_path / "run" / "loss_curve.png").exists()

@@ -2,6 +2,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinymemorylm.config import (
     PRESETS,
@@ -14,6 +16,7 @@ from tinymemorylm.config import (
     preset,
 )
 from tinymemorylm.errors import InputError
+from tinymemorylm.model.account import parameter_account
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -54,6 +57,11 @@ def test_impossible_architectures_name_the_value(changes: dict, message: str):
         ("[architecture]\nn_kv_heads = 3", "n_heads 4 must be a multiple of n_kv_heads 3"),
         ("[architecture]\nsliding_window = 0", "sliding_window must be at least 1, not 0"),
         ("a = = 1", "not valid TOML"),
+        ("seed = -1", "seed must be 0 or more"),
+        ("[pretrain]\nlearning_rate = nan", "learning_rate must be a finite number, not nan"),
+        ("[architecture]\nd_model = 1000000000", "d_model must be at most"),
+        ("seed = " + "9" * 5000, "not valid TOML"),
+        ("a = " + "[" * 100_000, "not valid TOML"),
     ],
 )
 def test_bad_recipes_name_file_and_field(toml: str, message: str, tmp_path: Path):
@@ -82,6 +90,36 @@ def test_long_context_is_trained_not_assumed(name: str):
     recipe = load_recipe(Path(name))
     for phase in (recipe.pretrain, recipe.sft):
         assert phase.long_share >= 0.1 and phase.long_sequence_length == 2048
+
+
+@given(
+    rank=st.none() | st.integers(1, 40),
+    mtp_rank=st.none() | st.integers(1, 40),
+    horizons=st.lists(st.integers(2, 9), unique=True, max_size=3),
+    heads=st.sampled_from([(1, 1), (2, 1), (4, 2), (4, 4)]),
+    layers=st.sampled_from([(1, 1, 1), (6, 3, 2), (4, 4, 1)]),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_count_of_parameters_is_known_before_they_are_made(
+    rank: int | None, mtp_rank: int | None, horizons: list[int], heads: tuple, layers: tuple
+):
+    config = preset(
+        "smoke",
+        d_model=48,
+        rotary_dims=4,
+        embedding_rank=rank,
+        mtp_rank=mtp_rank,
+        mtp_horizons=tuple(horizons),
+        **dict(zip(("n_heads", "n_kv_heads"), heads, strict=True)),
+        **dict(zip(("n_logical_layers", "n_unique_layers", "n_unique_ffns"), layers, strict=True)),
+    )
+    assert config.n_parameters == parameter_account(config)["total"]
+
+
+def test_an_unreadable_recipe_is_a_clear_error(tmp_path: Path):
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(InputError, match=r"folder.toml can't be read: Is a directory"):
+        load_recipe(tmp_path / "folder.toml")
 
 
 def test_every_field_of_an_architecture_can_be_changed_but_its_vocabulary():

@@ -1,8 +1,10 @@
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from tinymemorylm.errors import InputError
 from tinymemorylm.files import atomic_file, write_json, write_text
 from tinymemorylm.progress import Progress, watched
 from tinymemorylm.training.run_files import JsonLines
@@ -37,6 +39,43 @@ def test_lines_are_cut_back_to_a_checkpoint(tmp_path: Path):
         {"step": 1},
         {"step": 2, "again": True},
     ]
+
+
+def test_a_line_the_disk_has_no_room_for_is_taken_back_whole(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    lines = JsonLines(path)
+    lines.append({"step": 1})
+    file = lines._file
+
+    class Full:
+        def __init__(self) -> None:
+            self.room = 9
+
+        def write(self, content: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "full")
+            self.room, part = 0, content[: self.room]
+            return file.write(part)
+
+        def __getattr__(self, name: str):
+            return getattr(file, name)
+
+    lines._file = Full()  # type: ignore
+    with pytest.raises(OSError, match="full"):
+        lines.append({"step": 2, "loss": 3.0})
+    assert path.read_bytes() == b'{"step": 1}\n'
+    lines._file = file
+    lines.append({"step": 3})
+    assert lines.sync() == path.stat().st_size == 24
+    lines.close()
+
+
+def test_lines_fewer_than_a_checkpoint_counts_on_are_an_error(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("{}\n")
+    with pytest.raises(InputError, match="holds 3 bytes, fewer than the 4"):
+        JsonLines(path, 4)
+    assert path.read_text() == "{}\n"
 
 
 def test_progress_is_silent_for_two_seconds_then_plain_lines(capsys):

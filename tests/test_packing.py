@@ -121,11 +121,22 @@ def test_an_empty_split_is_an_error(tokenizer: Tokenizer, tmp_path: Path):
         pack_documents(iter(()), tokenizer, tmp_path, n_documents=0, spell_share=0, **SETTINGS)
 
 
-def test_a_stream_shorter_than_its_index_is_an_error(
+def test_shards_that_are_not_to_the_bit_what_was_packed_are_an_error(
     texts: list[str], tokenizer: Tokenizer, tmp_path: Path
 ):
     pack_documents(texts, tokenizer, tmp_path, n_documents=len(texts), spell_share=0.0, **SETTINGS)
-    shard = tmp_path / "train-00000.bin"
-    shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(InputError, match="train holds"):
-        TokenStream(tmp_path, "train")
+    shard, index = tmp_path / "train-00000.bin", tmp_path / "train.json"
+    whole = shard.read_bytes()
+    flipped = bytes([whole[0] ^ 1]) + whole[1:]
+    for content in (whole[:-10], flipped, b"", None):
+        if content is None:
+            shard.unlink()
+        else:
+            shard.write_bytes(content)
+        with pytest.raises(InputError, match=r"train-00000.bin is missing or damaged; delete"):
+            TokenStream(tmp_path, "train")
+    shard.write_bytes(whole)
+    for content in ("", "[]", '{"shards": 1000000000000}'):
+        index.write_text(content)
+        with pytest.raises(InputError, match=r"train.json"):
+            TokenStream(tmp_path, "train")

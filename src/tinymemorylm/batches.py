@@ -4,7 +4,7 @@ In: the shards `packing` wrote. Out: batches that are a pure function of (seed, 
 step can be reached without the steps before it, which is what makes resuming exact.
 """
 
-import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 
 from tinymemorylm.drills import Drills
 from tinymemorylm.errors import InputError
-from tinymemorylm.packing import NOT_A_TARGET, Ids
+from tinymemorylm.files import file_sha256, read_json
+from tinymemorylm.packing import NOT_A_TARGET, SHARD_TOKENS, Ids
+from tinymemorylm.progress import watched
 from tinymemorylm.tokenizer import Tokenizer
 
+PACK_AGAIN = "delete prepared.json beside the shards, and --resume packs the data again"
 OPEN_ROWS = 16
 """Rows kept open while conversations are packed: more waste less, and cost more."""
 
 
 class TokenStream:
-    """The shards of one split, read as a single long array."""
+    """The shards of one split, read as a single long array.
+
+    Raises InputError for a shard that is missing or not, to the bit, what was packed.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
-        index = json.loads((folder / f"{name}.json").read_text())
-        paths = [folder / f"{name}-{i:05d}.bin" for i in range(index["shards"])]
-        sizes = [path.stat().st_size // 2 for path in paths]
-        if sum(sizes) != index["tokens"]:
-            raise InputError(f"{folder}: {name} holds {sum(sizes)} tokens, not {index['tokens']}")
-        self._shards = [
-            np.memmap(p, dtype="<u2", mode="r") for p, n in zip(paths, sizes, strict=True) if n
-        ]
+        paths = [folder / f"{name}-{i:05d}.bin" for i in range(len(_whole_shards(folder, name)))]
+        self._shards = [np.memmap(p, dtype="<u2", mode="r") for p in paths]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
 
     def __len__(self) -> int:
@@ -61,6 +61,20 @@ class TokenStream:
         bounds = self.starts(bos_id)
         for start, stop in pairwise(bounds):
             yield self.read(int(start), int(stop))
+
+
+def _whole_shards(folder: Path, name: str) -> list[str]:
+    """The digests in a split's index, each held against its shard."""
+    index = read_json(folder / f"{name}.json")
+    digests = index.get("shards") if isinstance(index, dict) else None
+    if not isinstance(digests, list):
+        raise InputError(f"{folder / name}.json is no index of shards; {PACK_AGAIN}")
+    size = 2 * SHARD_TOKENS
+    for i, digest in enumerate(watched("checking", digests, lambda _: size, size * len(digests))):
+        path = folder / f"{name}-{i:05d}.bin"
+        if not path.is_file() or file_sha256(path) != digest:
+            raise InputError(f"{path} is missing or damaged; {PACK_AGAIN}")
+    return digests
 
 
 COUNTED = 1 << 22
@@ -166,7 +180,7 @@ class ChatBatches:
     """Whole conversations packed into rows, in another order each epoch.
 
     Conversations of a row are segments and never see each other; one longer than the row
-    is cut at its end.
+    is cut at its end. Of the epochs passed only their ends are remembered.
     """
 
     def __init__(
@@ -178,7 +192,8 @@ class ChatBatches:
         self.starts, self.lengths = bounds[:-1], np.minimum(np.diff(bounds), seq)
         if not len(self.starts):
             raise InputError("no conversations to train on; give --chat-data")
-        self._plans: list[list[list[int]]] = []
+        self._ends: list[int] = []  # rows up to the end of each epoch packed so far
+        self._epoch, self._plan = -1, list[list[int]]()
 
     def _pack(self, epoch: int) -> list[list[int]]:
         """Conversations by row: each goes to the first open row with room (first fit)."""
@@ -198,14 +213,16 @@ class ChatBatches:
         return rows
 
     def _row(self, index: int) -> list[int]:
-        epoch = 0
-        while True:
-            if epoch == len(self._plans):
-                self._plans.append(self._pack(epoch))
-            if index < len(self._plans[epoch]):
-                return self._plans[epoch][index]
-            index -= len(self._plans[epoch])
-            epoch += 1
+        while not self._ends or index >= self._ends[-1]:
+            self._turn_to(len(self._ends))
+            self._ends.append((self._ends or [0])[-1] + len(self._plan))
+        epoch = bisect_right(self._ends, index)
+        self._turn_to(epoch)
+        return self._plan[index - self._ends[epoch]]  # from its end
+
+    def _turn_to(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._epoch, self._plan = epoch, self._pack(epoch)
 
     def conversation(self, number: int) -> Ids:
         """Stored tokens of one conversation, cut to the row's length."""

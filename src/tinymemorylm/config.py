@@ -5,15 +5,37 @@ project lives here and nowhere else.
 """
 
 import dataclasses
-import tomllib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tinymemorylm.errors import InputError
-from tinymemorylm.files import shipped
+from tinymemorylm.errors import InputError, shown
+from tinymemorylm.files import read_toml, shipped
 
 FORBID_UNKNOWN = {"extra": "forbid"}  # pydantic: a misspelt field is an error, not a default
+MOST_PARAMETERS = 100_000_000
+"""A hundred times what the project is for: nothing larger is even tried."""
+MOST = {
+    "vocab_size": 1 << 16,
+    "d_model": 1 << 14,
+    "d_ff": 1 << 16,
+    "n_logical_layers": 1024,
+    "context_length": 1 << 17,
+    "rotary_dims": 256,
+}
+"""The largest value of a field, where the parameters don't bound it or are counted by it."""
+MOST_HORIZONS = 64
+MOST_CACHED = 1 << 30
+"""Numbers in the keys and values of one full context: 4 GB."""
+
+
+def check_finite(values: Any) -> None:
+    """Raises InputError for a field of dataclass `values` that is infinite or no number."""
+    for field_ in dataclasses.fields(values):
+        value = getattr(values, field_.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{field_.name} must be a finite number, not {value}")
 
 
 @dataclass(frozen=True)
@@ -53,9 +75,15 @@ class ModelConfig:
     __pydantic_config__ = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"model {name} must be at least 1, not {value}")
+            if isinstance(value, int) and value > MOST.get(name, value):
+                raise InputError(f"model {name} must be at most {MOST[name]}, not {shown(value)}")
+        for name in ("rope_theta", "norm_eps"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"model {name} must be above 0, not {getattr(self, name)}")
         if self.d_model % self.n_heads:
             raise InputError(f"d_model {self.d_model} must be a multiple of n_heads {self.n_heads}")
         if self.n_heads % self.n_kv_heads:
@@ -76,12 +104,46 @@ class ModelConfig:
             raise InputError(
                 f"rotary_dims {self.rotary_dims} must be even and at most head_dim {self.head_dim}"
             )
-        if any(horizon < 2 for horizon in self.mtp_horizons):
-            raise InputError(f"mtp_horizons {self.mtp_horizons} must be 2 or more each")
+        horizons = self.mtp_horizons
+        if any(not 2 <= k <= self.context_length for k in horizons):
+            raise InputError(
+                f"mtp_horizons {shown(horizons)} must be 2 or more each, and within the context"
+            )
+        if len({*horizons}) < len(horizons) or len(horizons) > MOST_HORIZONS:
+            raise InputError(
+                f"mtp_horizons {shown(horizons)} must differ, and be {MOST_HORIZONS} at most"
+            )
+        if self.n_parameters > MOST_PARAMETERS:
+            raise InputError(
+                f"a model of {self.n_parameters:,} parameters is too large: at most "
+                f"{MOST_PARAMETERS:,}; see d_model, d_ff, vocab_size and the number of layers"
+            )
+        cached = 2 * self.n_kv_heads * self.head_dim * self.context_length * self.n_logical_layers
+        if cached > MOST_CACHED:
+            raise InputError(
+                f"context_length {self.context_length} over {self.n_logical_layers} layers is too "
+                "much to keep in memory; make one of them smaller"
+            )
 
     @property
     def head_dim(self) -> int:
         return self.d_model // self.n_heads
+
+    @property
+    def n_parameters(self) -> int:
+        """What `Transformer` will hold, MTP heads included, known before it is made."""
+        d, kv = self.d_model, self.n_kv_heads * self.head_dim
+        rank = self.embedding_rank
+        embedding = self.vocab_size * (rank or d) + (rank * d if rank else 0) + 1
+        block = d * (d + 2 * kv) + d * d + 2 * d
+        adapter = d * d if self.mtp_rank is None else 2 * d * self.mtp_rank
+        return (
+            embedding
+            + self.n_unique_layers * block
+            + self.n_unique_ffns * 3 * d * self.d_ff
+            + d
+            + len(self.mtp_horizons) * (adapter + d)
+        )
 
     def block_index(self, logical_layer: int) -> int:
         """The unique block that logical layer `logical_layer` (0-based) runs."""
@@ -206,6 +268,7 @@ class Phase:
     __pydantic_config__ = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
+        check_finite(self)
         positive = (
             "batch_size",
             "sequence_length",
@@ -288,6 +351,9 @@ class Recipe:
     __pydantic_config__ = FORBID_UNKNOWN
 
     def __post_init__(self) -> None:
+        check_finite(self)
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed must be 0 or more, below 2^63, not {shown(self.seed)}")
         if not 0 < self.validation_share <= 0.5:
             raise InputError(
                 f"validation_share must be above 0, at most 0.5, not {self.validation_share}"
@@ -321,10 +387,11 @@ def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = shown(".".join(str(part) for part in first["loc"]))
         if first["type"] == "value_error":  # our own checks, which name the value themselves
             raise InputError(f"{where}: {first.get('ctx', {}).get('error')}") from None
-        raise InputError(f"{where}: {name}: {first['msg']}, not {first['input']!r}") from None
+        given = repr(first["input"])
+        raise InputError(f"{where}: {name}: {first['msg']}, not {shown(given)}") from None
 
 
 def shipped_recipe(name: str) -> Path:
@@ -338,11 +405,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises InputError for a missing file, bad TOML or a bad field.
     """
     file = path if path.suffix == ".toml" else shipped_recipe(path.name)
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         own = ", ".join(sorted(p.stem for p in shipped_recipe("x").parent.glob("*.toml")))
-        raise InputError(f"no recipe {path}; name a TOML file or one of: {own}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        raise InputError(f"no recipe {path}; name a TOML file or one of: {own}")
+    values = read_toml(file)
     return from_mapping(Recipe, {"name": file.stem, **values}, str(path))

@@ -7,10 +7,14 @@ folder, flushed to the disk, then renamed.
 import hashlib
 import json
 import os
+import shutil
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tinymemorylm.errors import InputError, shown
 
 
 def sync_folder(folder: Path) -> None:
@@ -33,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def replaced_file(path: Path) -> Iterator[Path]:
     """A name to write under, for libraries that open files themselves; then as `atomic_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -41,7 +45,22 @@ def replaced_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before says more
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where `path` is made before it is renamed; `remove_temporaries` knows such names."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Drop what killed processes left half made, at any depth; no other may be writing there."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def shipped(path: str) -> Path:
@@ -63,6 +82,26 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises InputError if it can't be read or isn't JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not only of JSON: UTF-8, numbers too long
+        raise InputError(f"{path}: not valid JSON: {shown(str(error))}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds. Raises InputError if it can't be read or isn't TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid TOML: {shown(str(error))}") from None
 
 
 def file_sha256(path: Path) -> str:

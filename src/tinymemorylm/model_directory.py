@@ -5,7 +5,6 @@ other; and the way such a directory is written.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -14,49 +13,37 @@ import torch
 
 from tinymemorylm.config import ModelConfig, from_mapping
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import atomic_file, write_json
+from tinymemorylm.files import atomic_file, read_json, write_json
 from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.tensor_files import load_tensors, misfit, tensor_bytes
 from tinymemorylm.tokenizer import WORD, Tokenizer
 
 Weights = Literal["pretrain", "model"]
 FORMAT = 1
+ADDED_FIELDS: frozenset[str] = frozenset()
+"""Fields of ModelConfig younger than the format: a config without one means its default."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The directory's config.json. Raises InputError if it is missing or unreadable."""
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
-            f"{folder} is not a model directory: no config.json; train one with `tmlm quickstart`"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+            f"{folder} is not a model directory: no config.json; name one, or train one with "
+            "`tmlm quickstart`"
+        )
+    values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(f"{path}: not a config of format {FORMAT}; made by another version?")
     return values
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
-    """Read a .pt of tensors and plain containers, running no code of its own.
-
-    Raises InputError if the file is missing, damaged, or holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"no file {path}") from None
-    except Exception as error:  # torch raises many kinds for a damaged or hostile file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is damaged or not a tensor file: {reason}") from None
-
-
 def save_weights(path: Path, model: Transformer, tokenizer_sha256: str) -> None:
     """Write the weights, tied ones once, with the tokenizer they belong to."""
     content = {"model": model.state_dict(), "tokenizer_sha256": tokenizer_sha256, "format": FORMAT}
+    data = tensor_bytes(content)
     with atomic_file(path) as file:
-        torch.save(content, file)
+        file.write(data)
 
 
 def write_config(folder: Path, config: ModelConfig, details: dict[str, Any]) -> None:
@@ -67,9 +54,15 @@ def write_config(folder: Path, config: ModelConfig, details: dict[str, Any]) -> 
 
 
 def read_architecture(folder: Path) -> ModelConfig:
-    """The architecture in the directory's config.json."""
-    values = read_config(folder).get("architecture", {})
-    return from_mapping(ModelConfig, values, str(folder / "config.json"))
+    """The architecture in the directory's config.json. Raises InputError for another's fields."""
+    path, values = folder / "config.json", read_config(folder).get("architecture")
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: no architecture in it")
+    config: ModelConfig = from_mapping(ModelConfig, values, str(path))
+    needed = [field.name for field in dataclasses.fields(ModelConfig)]
+    if missing := [name for name in needed if name not in values and name not in ADDED_FIELDS]:
+        raise InputError(f"{path}: architecture.{missing[0]} is missing")
+    return config
 
 
 def load_model(
@@ -81,7 +74,8 @@ def load_model(
     """The model, ready to use, and its tokenizer. weights None: the tuned ones if there.
 
     tokenizer: the directory's, where it is of a kind only the caller knows. Raises InputError if a
-    file is missing or damaged, or weights and tokenizer don't match.
+    file is missing or damaged, or weights and tokenizer don't match; nothing larger than the files
+    themselves is allocated before that.
     """
     config = read_architecture(folder)
     tokenizer = tokenizer or Tokenizer.load(folder / "tokenizer.json")
@@ -89,16 +83,21 @@ def load_model(
         raise InputError(
             f"{folder / 'tokenizer.json'} is not the tokenizer this model was made with"
         )
+    if tokenizer.vocab_size != config.vocab_size:
+        raise InputError(
+            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, config.json says "
+            f"{config.vocab_size}"
+        )
     path = folder / f"{weights or default_weights(folder)}.pt"
     content = load_tensors(path)
     if content.get("tokenizer_sha256") != tokenizer.sha256:
         raise InputError(f"{path} was trained with another tokenizer than {folder}/tokenizer.json")
+    with torch.device("meta"):
+        wanted = Transformer(config).state_dict()
+    if reason := misfit(content.get("model"), wanted):
+        raise InputError(f"{path} does not fit config.json: {reason}")
     model = Transformer(config)
-    try:
-        model.load_state_dict(content["model"])
-    except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} does not fit config.json: {reason[:300]}") from None
+    model.load_state_dict(content["model"])
     return model.to(device).eval(), tokenizer
 
 
@@ -111,8 +110,14 @@ def read_log_boost(
     folder: Path, tokenizer: Tokenizer, weights: Weights | None = None
 ) -> torch.Tensor | None:
     """What to subtract from the logits, (vocab_size,), if the weights need an adjustment."""
-    boost = read_config(folder)["logit_adjustment"].get(weights or default_weights(folder))
-    return log_boost(tokenizer, boost)
+    boosts = read_config(folder).get("logit_adjustment")
+    if not isinstance(boosts, dict) or not all(_is_boost(boost) for boost in boosts.values()):
+        raise InputError(f"{folder / 'config.json'}: logit_adjustment holds other than boosts")
+    return log_boost(tokenizer, boosts.get(weights or default_weights(folder)))
+
+
+def _is_boost(value: Any) -> bool:
+    return isinstance(value, float | int) and 0 < value < math.inf
 
 
 def log_boost(tokenizer: Tokenizer, boost: float | None) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ In: texts, or conversations, and a tokenizer. Out: uint16 shards a memory map ca
 document or conversation begins with <bos>, which is how its boundary is found again.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class StreamWriter:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        self.tokens = self.shards = self._size = 0
+        self.tokens = self._size = 0
+        self.digests: list[str] = []  # SHA-256 of each shard
         self._pending: list[Ids] = []
 
     def add(self, sequence: Ids) -> None:
@@ -40,14 +42,16 @@ class StreamWriter:
             self._flush()
 
     def _flush(self) -> None:
-        with atomic_file(self.folder / f"{self.name}-{self.shards:05d}.bin") as file:
-            file.write(np.concatenate(self._pending).astype("<u2").tobytes())
-        self._pending, self._size, self.shards = [], 0, self.shards + 1
+        content = np.concatenate(self._pending).astype("<u2").tobytes()
+        with atomic_file(self.folder / f"{self.name}-{len(self.digests):05d}.bin") as file:
+            file.write(content)
+        self.digests.append(hashlib.sha256(content).hexdigest())
+        self._pending, self._size = [], 0
 
     def close(self) -> None:
         if self._pending:
             self._flush()
-        index = {"tokens": self.tokens, "shards": self.shards}
+        index = {"tokens": self.tokens, "shards": self.digests}
         write_json(self.folder / f"{self.name}.json", index)
 
 

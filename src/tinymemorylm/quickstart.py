@@ -5,7 +5,6 @@ terminal figures, a story, answers, and what to try next.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from tinymemorylm.batches import TokenStream
 from tinymemorylm.config import load_recipe, shipped_recipe
 from tinymemorylm.evaluation.bits_per_byte import score_documents
 from tinymemorylm.evaluation.scoring import Scorer
-from tinymemorylm.files import write_json
-from tinymemorylm.model_directory import Weights, load_model
+from tinymemorylm.files import read_json, write_json
+from tinymemorylm.model_directory import Weights, load_model, read_config
 from tinymemorylm.packing import NOT_A_TARGET
 from tinymemorylm.progress import log
 from tinymemorylm.report.run_report import read_lines, report_run, reported
@@ -70,8 +69,8 @@ def show(run: Path) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    config = json.loads((run / "config.json").read_text())
-    evaluation = json.loads((run / "evaluation.json").read_text())
+    config = read_config(run)
+    evaluation = read_json(run / "evaluation.json")
     parameters, provenance = config["parameters"], config["provenance"]
     console.print(
         f"\n[bold]{run}[/bold]: {parameters['total']:,} parameters, "

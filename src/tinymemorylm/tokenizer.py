@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tinymemorylm.errors import InputError
+from tinymemorylm.errors import InputError, shown
 from tinymemorylm.files import write_text
 from tinymemorylm.vocabulary import (
     CHARACTER_PREFIX,
@@ -152,6 +152,14 @@ def _parse(document: str) -> tuple[dict[str, int], list[bytes]]:
     return vocab, merged
 
 
+def _backend(document: str) -> tokenizers.Tokenizer:
+    """Raises ValueError for what Python reads as JSON and tokenizers doesn't, such as NaN."""
+    try:
+        return tokenizers.Tokenizer.from_str(document)
+    except Exception as error:  # it raises this very class
+        raise ValueError(str(error)) from None
+
+
 class Tokenizer:
     """Text to ids and back. Lossless; control tokens written in a text stay text."""
 
@@ -164,7 +172,7 @@ class Tokenizer:
     def _set_up(self, document: str, spelled: list[bytes], merged: Sequence[bytes] = ()) -> None:
         """spelled: the bytes of each id after the control tokens; merged: character prefixes."""
         self._document = document
-        self._backend = tokenizers.Tokenizer.from_str(document)
+        self._backend = _backend(document)
         self._backend.encode_special_tokens = True
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.system_id, self.user_id, self.assistant_id = 3, 4, 5
@@ -184,7 +192,7 @@ class Tokenizer:
         try:
             return cls(Path(path).read_bytes().decode())
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            why = getattr(error, "strerror", None) or error
+            why = shown(getattr(error, "strerror", None) or str(error))
             raise InputError(
                 f"{path}: not a tokenizer of ours ({why}); make one with `tmlm tokenizer train`"
             ) from None

@@ -25,3 +25,9 @@ def test_what_is_measured_again_is_replaced():
         "texts": [other, now["texts"][0]],
         "overlap": [{"path": "c"}],
     }
+
+
+def test_a_picture_is_shown_where_it_was_drawn():
+    found = {"recall": [{"distance": 0, "weights": "model", "accuracy": 1.0}]}
+    assert sections(found, pictures={"recall.png"})[-1] == "![Recall by distance](recall.png)"
+    assert not any("![" in block for block in sections(found))

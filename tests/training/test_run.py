@@ -11,7 +11,8 @@ import torch
 
 from tinymemorylm.config import Recipe
 from tinymemorylm.errors import InputError, RunError
-from tinymemorylm.model_directory import load_model, load_tensors
+from tinymemorylm.model_directory import load_model
+from tinymemorylm.tensor_files import load_tensors
 from tinymemorylm.training import loop
 from tinymemorylm.training.checkpoint import checkpoint_folders
 from tinymemorylm.training.loop import InterruptedRunError

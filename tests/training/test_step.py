@@ -230,6 +230,13 @@ def test_the_long_stage_keeps_tokens_per_step_and_its_share():
     assert schedule.stage(89) == (first, 89 * 48) and schedule.stage(91) == (last, 12)
 
 
+def test_a_long_row_of_more_than_a_step_does_not_make_the_long_stage_longer():
+    phase = Phase(tokens=512 * 400, batch_size=2, sequence_length=256, long_share=0.1)
+    first, last = Schedule(phase).stages
+    assert (first.rows, first.steps) == (2, 360)
+    assert (last.seq, last.rows, last.steps) == (2048, 1, 10)
+
+
 def test_further_horizons_take_turns_at_positions():
     model = initialise(Transformer(preset("smoke")), 3)
     every = [run_step(copy.deepcopy(model), batch(), mtp_every=1)]

@@ -6,11 +6,13 @@ JSON, or in the model card.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from tinymemorylm.commands.options import ModelOptions
+from tinymemorylm.commands.evaluate_world import WorldOptions
 from tinymemorylm.commands.output import print_json
 from tinymemorylm.errors import InputError
 
@@ -21,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ModelOptions):
+class Evaluate(WorldOptions):
     """Measure a model: bits per byte of texts, and whatever else is asked for.
 
     Example: tmlm eval --model runs/quickstart --text held-out.txt --by-position
@@ -35,8 +37,32 @@ class Evaluate(ModelOptions):
     """Bits per byte of the texts by position in the context too."""
     against: tuple[str, ...] = ()
     """Training texts: how much of the texts occurs in them, by runs of 13 words."""
+    calibration: bool = False
+    """Whether the next token of the texts is right as often as the model is sure of it."""
+    relevance: tuple[str, ...] = ()
+    """Conversations: how much likelier answers are under their own prompts than under others."""
+    degeneration: bool = False
+    """Repetition, loops, invented words and broken answers in samples of fixed prompts."""
+    samples: int = 100
+    """Samples of --degeneration: so many texts and, of tuned weights, so many answers."""
+    temperature: float = 0.7
+    """Temperature of the samples."""
+    words: tuple[str, ...] = ()
+    """Texts whose words aren't invented; the training text, where it is at hand, when left out."""
+    minimal_pairs: tuple[str, ...] = ()
+    """Files of sentence pairs, or folders of them: BLiMP's .jsonl, Zorro's .txt."""
+    protocol: Literal["tiny-leaderboard"] | None = None
+    """Measure as the Tiny-ML Leaderboard does: what --blimp, --arc-easy and --wikitext name."""
+    blimp: str | None = None
+    """The folder of BLiMP's files."""
+    arc_easy: str | None = None
+    """ARC-Easy's test questions: .jsonl or .parquet, as the hub has them."""
+    wikitext: str | None = None
+    """WikiText-2's raw test text: a text file, or .parquet as the hub has it."""
     skip_bad: bool = False
     """Leave out bad input, counted, instead of stopping at it."""
+    pictures: Path | None = None
+    """A folder for pictures; the model directory with --append-card when left out."""
     append_card: bool = False
     """Keep what is found in the model directory, and show it in its model card."""
     json: bool = False
@@ -44,6 +70,7 @@ class Evaluate(ModelOptions):
 
     def run(self) -> None:
         from tinymemorylm.model_directory import default_weights
+        from tinymemorylm.report.run_report import report_run
 
         parts = dict(self._parts())
         if not parts:
@@ -53,8 +80,10 @@ class Evaluate(ModelOptions):
         found: dict[str, Rows] = {}
         for name, measure in parts.items():
             found[name] = [{**row, "weights": weights} for row in measure(lm)]
+        kept = self._keep(found) if self.append_card else found
+        self._draw(kept, of=found)
         if self.append_card:
-            self._keep(found)
+            report_run(self.folder)
         if self.json:
             print_json({"model": str(self.folder), "weights": weights, **found})
         else:
@@ -64,15 +93,47 @@ class Evaluate(ModelOptions):
 
     def _parts(self) -> Iterator[tuple[str, Callable[["LanguageModel"], Rows]]]:
         """The parts asked for. Raises InputError where one lacks what it needs."""
+        from tinymemorylm.decoding.sampling import Sampling
+
+        if self.pictures and self.pictures.is_file():
+            raise InputError(f"--pictures {self.pictures}: a file; name a folder")
         if self.text:
             yield "texts", self._texts
-        for wanted, option in ((self.by_position, "--by-position"), (self.against, "--against")):
+        for wanted, option in (
+            (self.by_position, "--by-position"),
+            (self.against, "--against"),
+            (self.calibration, "--calibration"),
+        ):
             if wanted and not self.text:
                 raise InputError(f"{option} is about texts: give --text FILE too")
         if self.by_position:
             yield "positions", self._positions
         if self.against:
             yield "overlap", self._overlap
+        if self.calibration:
+            yield "calibration", self._calibration
+        if self.relevance:
+            yield "relevance", self._relevance
+        if self.words and not self.degeneration:
+            raise InputError("--words is about samples: give --degeneration too")
+        if self.degeneration:
+            if self.samples < 1:
+                raise InputError(f"samples must be at least 1, not {self.samples}")
+            Sampling(self.temperature)  # tells of a bad one before anything is measured
+            yield "degeneration", self._degeneration
+        if self.minimal_pairs:
+            measure = cache(self._minimal_pairs)  # the means are of the same rows
+            yield "minimal_pairs", measure
+            yield "minimal_pairs_mean", lambda lm: _folder_means(measure(lm))
+        board = {"--blimp": self.blimp, "--arc-easy": self.arc_easy, "--wikitext": self.wikitext}
+        named = [option for option, source in board.items() if source]
+        if self.protocol and not named:
+            raise InputError(f"--protocol {self.protocol}: give at least one of {', '.join(board)}")
+        if named and not self.protocol:
+            raise InputError(f"{named[0]} belongs to --protocol tiny-leaderboard: give that too")
+        if self.protocol:
+            yield "tiny_leaderboard", self._tiny_leaderboard
+        yield from self.world_parts()
 
     def _documents(self, source: str) -> Iterator[str]:
         from tinymemorylm.corpus import BadInput, read_documents, total_bytes_hint
@@ -129,14 +190,103 @@ class Evaluate(ModelOptions):
         training = chain.from_iterable(self._documents(source) for source in self.against)
         return [{**row, "against": " ".join(self.against)} for row in overlap(texts, training)]
 
-    def _keep(self, found: dict[str, Rows]) -> None:
-        import json
+    def _calibration(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.evaluation.calibration import calibration
 
-        from tinymemorylm.files import write_json
+        return [{"path": s, **calibration(lm.scorer, self._documents(s))} for s in self.text]
+
+    def _relevance(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput, read_conversations
+        from tinymemorylm.evaluation.relevance import relevance
+
+        rows = []
+        for source in self.relevance:
+            bad = BadInput(skip=self.skip_bad)
+            rows.append(relevance(lm.scorer, read_conversations([source], bad=bad), source))
+            bad.log_skipped()
+        return rows
+
+    def _degeneration(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.evaluation.degeneration import degeneration, draw
+        from tinymemorylm.model_directory import default_weights
+
+        tuned = (self.weights or default_weights(self.folder)) == "model"
+        whose, known = self._known_words(lm)
+        rows = []
+        for kind in ("continuation", "chat") if tuned else ("continuation",):
+            samples = draw(
+                lm.model, lm.tokenizer, lm.log_boost, kind, self.samples, self.temperature
+            )
+            about = {"kind": kind, "temperature": self.temperature}
+            rows += [{**about, **row} for row in degeneration(samples, known, kind == "chat")]
+        return [
+            {**row, "known": whose} if row["measure"] == "invented_words" else row for row in rows
+        ]
+
+    def _known_words(self, lm: "LanguageModel") -> tuple[str, set[str]]:
+        """Whose words count as known, in a few words, and those words."""
+        from itertools import chain
+
+        from tinymemorylm.evaluation.words import known_words, storyworld_words
+        from tinymemorylm.progress import log
+        from tinymemorylm.training.prepare import texts_of_run
+
+        if self.words:
+            texts = chain.from_iterable(self._documents(source) for source in self.words)
+            return " ".join(self.words), known_words(lm.tokenizer, texts)
+        try:
+            return "training text", known_words(lm.tokenizer, texts_of_run(self.folder))
+        except InputError as error:
+            log(
+                f"the training text isn't at hand ({error}): only the tokenizer's words and the "
+                "storyworld's count as known; give --words FILE"
+            )
+            return "tokenizer, storyworld", known_words(lm.tokenizer, storyworld_words())
+
+    def _minimal_pairs(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.minimal_pairs import measure_pairs, read_pairs
+
+        bad = BadInput(skip=self.skip_bad)
+        files = read_pairs(self.minimal_pairs, bad)
+        bad.log_skipped()
+        return measure_pairs(lm.scorer, files)
+
+    def _tiny_leaderboard(self, lm: "LanguageModel") -> Rows:
+        from tinymemorylm.corpus import BadInput
+        from tinymemorylm.evaluation.tiny_leaderboard import arc_easy, blimp, wikitext
+
+        bad = BadInput(skip=self.skip_bad)
+        measures = ((self.blimp, blimp), (self.arc_easy, arc_easy), (self.wikitext, wikitext))
+        rows = [measure(lm.scorer, source, bad) for source, measure in measures if source]
+        bad.log_skipped()
+        return rows
+
+    def _keep(self, found: dict[str, Rows]) -> dict[str, Rows]:
+        """All that was ever kept in the model directory, with what was found now."""
+        from tinymemorylm.files import read_json, write_json
         from tinymemorylm.report.evaluation import merged
-        from tinymemorylm.report.run_report import report_run
 
         path = self.folder / "evaluation.json"
-        before = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, merged(before, found))
-        report_run(self.folder)
+        before = read_json(path) if path.exists() else {}
+        kept = merged(before, found)
+        write_json(path, kept)
+        return kept
+
+    def _draw(self, rows: dict[str, Rows], of: Iterable[str]) -> None:
+        """Pictures of the parts `of`, if there is a folder for them."""
+        from tinymemorylm.report.recall_curve import draw_recall_curve
+        from tinymemorylm.report.reliability import draw_reliability
+
+        folder = self.pictures or (self.folder if self.append_card else None)
+        if folder and "recall" in of:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_recall_curve(rows["recall"], folder / "recall.png")
+        if folder and "calibration" in of:
+            draw_reliability(rows["calibration"], folder / "reliability.png")
+
+
+def _folder_means(rows: Rows) -> Rows:
+    from tinymemorylm.evaluation.minimal_pairs import folder_means
+
+    return folder_means(rows)

@@ -22,8 +22,7 @@ class Ablate:
     """
 
     ablation: Path
-    """A TOML file, or one of recipes/ablations: sharing, repeat, word-boost, mtp, spelling,
-    tokenizer, learning-rate, start."""
+    """A TOML file, or one of recipes/ablations: card, word-boost, beyond, start."""
     out: Path
     """The directory for runs, results.json and results.md."""
     data: tuple[str, ...] = ()

@@ -44,6 +44,8 @@ class _Training:
     """The model directory to write."""
     resume: bool = False
     """Go on with the run in --out; starts it if there is none."""
+    allow_changed: bool = False
+    """Resume also under a recipe that is not the one the run began with."""
     skip_bad: bool = False
     """Count bad input instead of stopping at it."""
     device: str | None = None
@@ -60,6 +62,7 @@ class _Training:
                 recipe,
                 self.out,
                 resume=self.resume,
+                allow_changed=self.allow_changed,
                 skip_bad=self.skip_bad,
                 device=self.device,
                 track=self.track,

@@ -8,7 +8,7 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -85,9 +85,9 @@ def _documents(file: Path, separator: str, bad: BadInput) -> Iterator[str]:
         case ".txt":
             documents = _split_lines(read_lines(file, bad), separator)
         case ".jsonl":
-            documents = _json_texts(file, bad)
+            documents = _texts(read_objects(file, bad), bad)
         case ".parquet":
-            documents = _parquet_texts(file, bad)
+            documents = _texts(read_rows(file, ["text"], bad), bad)
         case _:
             bad.report(str(file), f"unknown suffix: use {', '.join(FORMATS)} (or .gz, .xz, .zst)")
             return
@@ -236,15 +236,21 @@ def text_fault(text: Any) -> str | None:
     return None
 
 
-def _json_texts(path: Path, bad: BadInput) -> Iterator[str]:
-    for where, value in read_objects(path, bad):
+def _texts(records: Iterable[tuple[str, dict[str, Any]]], bad: BadInput) -> Iterator[str]:
+    for where, value in records:
         if fault := text_fault(value.get("text")):
             bad.report(where, f'"text" {fault}')
         else:
             yield value["text"]
 
 
-def _parquet_texts(path: Path, bad: BadInput) -> Iterator[str]:
+def read_rows(
+    path: Path, columns: Sequence[str], bad: BadInput
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """These columns of a .parquet file's rows, each row with its "file:row".
+
+    A file that lacks one of them is reported. Raises UnreadableError when its data is corrupt.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -255,15 +261,20 @@ def _parquet_texts(path: Path, bad: BadInput) -> Iterator[str]:
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
-                bad.report(str(path), 'it has no "text" column')
+            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+                bad.report(str(path), f'it has no "{missing[0]}" column')
                 return
-            batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=["text"])
-            texts = (text for batch in batches for text in batch.column(0).to_pylist())
-            for row, text in enumerate(texts, start=1):
-                if fault := text_fault(text):
-                    bad.report(f"{path}:{row}", f'"text" {fault}')
-                else:
-                    yield text
+            batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(columns))
+            rows = (value for batch in batches for value in batch.to_pylist())
+            for row, value in enumerate(rows, start=1):
+                yield f"{path}:{row}", value
     except (pa.ArrowException, OSError) as error:
         raise UnreadableError(f"{path}:{row + 1}", f"corrupt Parquet data: {error}") from None
+
+
+def read_records(
+    path: Path, fields: Sequence[str], bad: BadInput
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a .jsonl file or the rows of a .parquet file, each with where it stands."""
+    parquet = file_format(path) == ".parquet"
+    return read_rows(path, fields, bad) if parquet else read_objects(path, bad)

@@ -37,14 +37,18 @@ def windows(ids: Sequence[int], bos_id: int, size: int = WINDOW) -> Iterator[Win
         yield Window(before + new, len(new))
 
 
-def documents_nll(scorer: Scorer, documents: Iterable[Sequence[int]]) -> Iterator[Tensor]:
-    """nll in nats of every token of the documents' ids, in order, a window (n_scored,) at a time.
+def documents_windows(scorer: Scorer, documents: Iterable[Sequence[int]]) -> Iterator[Window]:
+    """The windows that score every token of the documents' ids, in order.
 
     Models of a context below 2 x WINDOW see half of it.
     """
     size = min(WINDOW, scorer.context_length // 2)
-    bos_id = scorer.tokenizer.bos_id
-    return scorer.nll(window for ids in documents for window in windows(ids, bos_id, size))
+    return (w for ids in documents for w in windows(ids, scorer.tokenizer.bos_id, size))
+
+
+def documents_nll(scorer: Scorer, documents: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+    """nll in nats of every token of the documents' ids, in order, a window (n_scored,) a time."""
+    return scorer.nll(documents_windows(scorer, documents))
 
 
 def score_documents(scorer: Scorer, documents: Iterable[str]) -> TextScore:

@@ -6,7 +6,6 @@ output directory a model directory for each run, `results.json` and the table `r
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from tinymemorylm.config import FORBID_UNKNOWN, Recipe, from_mapping, load_recipe, shipped_recipe
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import write_json, write_text
+from tinymemorylm.files import read_toml, write_json, write_text
 from tinymemorylm.lab.processes import run_each
 from tinymemorylm.lab.results import hardware, results, table
 from tinymemorylm.lab.run import LabRun, Measure, check_run, perform, prepare_run
@@ -76,16 +75,13 @@ def read_ablation(
     field, seed or arm.
     """
     file = path if path.suffix == ".toml" else shipped_recipe(f"ablations/{path.name}")
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         own = sorted(p.stem for p in shipped_recipe("ablations/x").parent.glob("*.toml"))
         raise InputError(
             f"no ablation {path}; name a TOML file or one of: "
             + ", ".join(name for name in own if name != "base")
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        )
+    values = read_toml(file)
     content: AblationFile = from_mapping(AblationFile, values, str(path))
     base = Path(content.base)
     recipe = load_recipe(file.parent / base if base.suffix == ".toml" else base)

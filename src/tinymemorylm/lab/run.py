@@ -5,7 +5,6 @@ In: a recipe, a kind of tokenizer, texts to measure on. Out: an ordinary model d
 shared by the runs that differ in neither.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -15,17 +14,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tinymemorylm.config import Recipe
 from tinymemorylm.corpus import BadInput, read_documents, source_digest
 from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.evaluation.bits_per_byte import score_documents
 from tinymemorylm.evaluation.scoring import Scorer
-from tinymemorylm.files import write_json, write_text
+from tinymemorylm.files import read_json, write_json, write_text
 from tinymemorylm.lab.tokenizers import Kind, load_kind, train_kind
 from tinymemorylm.model_directory import load_model, read_log_boost
 from tinymemorylm.progress import log
 from tinymemorylm.report.run_report import reported
 from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.training.changes import changes, written
 from tinymemorylm.training.loop import InterruptedRunError
 from tinymemorylm.training.phases import choose_device, is_finished, train
 from tinymemorylm.training.prepare import check_sources, prepare, tokenizer_texts
@@ -70,7 +72,7 @@ def check_run(run: LabRun) -> None:
     check_sources(recipe)
     _digests(run.eval_texts)
     settings = {
-        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "recipe": written(recipe),
         "tokenizer": run.tokenizer,
         "sources": _digests((*recipe.data, *recipe.chat_data)),
     }
@@ -78,22 +80,11 @@ def check_run(run: LabRun) -> None:
     if not note.exists():
         write_json(note, settings)
         return
-    before, now = _flat(json.loads(note.read_text())), _flat(settings)
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            raise InputError(
-                f"{run.folder} was begun with {field} {before.get(field)!r}, not "
-                f"{now.get(field)!r}; name another --out"
-            )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    if found := changes(read_json(note), settings):
+        raise InputError(
+            f"{run.folder} was begun with {found[0].field} {found[0].before!r}, not "
+            f"{found[0].now!r}; name another --out"
         )
-    return flat
 
 
 def prepare_run(run: LabRun, out: Path) -> None:
@@ -139,7 +130,14 @@ def perform(run: LabRun) -> None:
     try:
         if not is_finished(run.folder, run.recipe):
             with reported(run.folder):
-                train(run.recipe, run.folder, tokenizer=tokenizer, resume=True, device=run.device)
+                train(
+                    run.recipe,
+                    run.folder,
+                    tokenizer=tokenizer,
+                    resume=True,
+                    device=run.device,
+                    threads=torch.get_num_threads(),
+                )
         _measure(run, tokenizer)
     except InterruptedRunError:
         raise

@@ -4,6 +4,9 @@ In: keys and values of new positions, a block at a time. Out: all keys and value
 may still look at, with the mask for the new queries. Local layers keep a ring.
 """
 
+from collections.abc import Sequence
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -47,6 +50,13 @@ class LayerCache:
             mask &= distance < self.window
         return self.k[:, :, :used], self.v[:, :, :used], mask
 
+    def repeated(self, n: int) -> "LayerCache":
+        """The same past, n times in the batch; the two go on apart."""
+        other = copy(self)
+        other.k, other.v = self.k.repeat(n, 1, 1, 1), self.v.repeat(n, 1, 1, 1)
+        other.positions = self.positions.clone()
+        return other
+
 
 class Cache:
     """One `LayerCache` per logical layer (tied layers share weights, not memories)."""
@@ -57,10 +67,21 @@ class Cache:
             for i in range(config.n_logical_layers)
         ]
 
+    def repeated(self, n: int) -> "Cache":
+        """A copy for n continuations of one past."""
+        other = copy(self)
+        other.layers = [layer.repeated(n) for layer in self.layers]
+        return other
+
     @property
     def length(self) -> int:
         """Positions seen so far."""
         return self.layers[0].length
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone."""
+        for layer in self.layers:
+            layer.k, layer.v = layer.k[rows], layer.v[rows]
 
     @property
     def n_bytes(self) -> int:

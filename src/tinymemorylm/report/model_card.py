@@ -3,6 +3,7 @@
 In: `config.json`, `recipe.json`, metrics and samples. Out: Markdown text.
 """
 
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from tinymemorylm.report.evaluation import sections as evaluation_sections
@@ -16,8 +17,12 @@ def model_card(
     metrics: list[dict[str, Any]],
     samples: list[dict[str, Any]],
     evaluation: dict[str, Any] | None,
+    pictures: Container[str] = (),
 ) -> str:
-    """Markdown. `evaluation` is the directory's evaluation.json, if it was measured."""
+    """Markdown. `evaluation` is the directory's evaluation.json, if it was measured.
+
+    pictures: the names of the pictures beside the card.
+    """
     parameters, provenance = config["parameters"], config["provenance"]
     architecture = config["architecture"]
     phases = [p for p in ("pretrain", "sft") if any(m["phase"] == p for m in metrics)]
@@ -54,6 +59,7 @@ def model_card(
         "Bits per byte of SFT count assistant tokens only. Data (SHA-256 of the files, "
         "commits of hub data sets):",
         "\n".join(f"- `{name}`: `{d[:16]}`" for name, d in provenance["data"]["sources"].items()),
+        *_changes(provenance.get("changed", ())),
         *recipe.get("data_notes", ()),
         "![Loss curve](loss_curve.png)",
     ]
@@ -63,7 +69,7 @@ def model_card(
             f"correct the logits by log {next(iter(config['logit_adjustment'].values()))}."
         )
     if evaluation:
-        sections += ["## Evaluation", *evaluation_sections(evaluation)]
+        sections += ["## Evaluation", *evaluation_sections(evaluation, pictures=pictures)]
     last = {
         name: max((s["step"] for s in samples if s["phase"] == name), default=0) for name in phases
     }
@@ -77,6 +83,16 @@ def model_card(
                 + "\n".join("> " + line for line in sample["completion"].splitlines())
             )
     return "\n\n".join(sections) + "\n"
+
+
+def _changes(changed: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the recipe above does not say: it was another one earlier in the run."""
+    if changed:
+        each = "; ".join(
+            f"{c['field']} from {c['before']} to {c['now']} after step {c['step']:,}"
+            for c in changed
+        )
+        yield f"The recipe was changed in mid-run: {each}."
 
 
 def _preset(config: dict[str, Any], recipe: dict[str, Any]) -> str:

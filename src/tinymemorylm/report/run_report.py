@@ -5,12 +5,12 @@ In: a run directory, finished or not. Out: `loss_curve.png` and `README.md` in i
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.errors import RunError
-from tinymemorylm.files import write_text
+from tinymemorylm.errors import InputError, RunError
+from tinymemorylm.files import read_json, write_text
 from tinymemorylm.model_directory import read_config
 from tinymemorylm.report.curves import draw_loss_curve
 from tinymemorylm.report.model_card import model_card
@@ -29,13 +29,15 @@ def report_run(run: Path) -> None:
     if not metrics:
         return
     config = read_config(run)
-    recipe = json.loads((run / "recipe.json").read_text())
+    recipe = read_json(run / "recipe.json")
     measured = run / "evaluation.json"
-    evaluation = json.loads(measured.read_text()) if measured.exists() else None
+    evaluation = read_json(measured) if measured.exists() else None
     title = f"{recipe['name']}: {config['parameters']['total']:,} parameters"
     draw_loss_curve(metrics, title, run / "loss_curve.png")
     samples = read_lines(run / "samples.jsonl")
-    write_text(run / "README.md", model_card(config, recipe, metrics, samples, evaluation))
+    pictures = {path.name for path in run.glob("*.png")}
+    card = model_card(config, recipe, metrics, samples, evaluation, pictures)
+    write_text(run / "README.md", card)
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def reported(run: Path) -> Iterator[None]:
     try:
         yield
     except RunError:
-        report_run(run)
+        with suppress(OSError, InputError):  # why the run stopped says more
+            report_run(run)
         raise
     report_run(run)

@@ -17,7 +17,8 @@ from tinymemorylm.config import Phase
 from tinymemorylm.errors import RunError
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.progress import Progress
-from tinymemorylm.training.checkpoint import save_checkpoint
+from tinymemorylm.training.checkpoint import checkpoint_folders, save_checkpoint
+from tinymemorylm.training.machine import random_state
 from tinymemorylm.training.optimizer import Optimizer, learning_rate
 from tinymemorylm.training.run_files import JsonLines
 from tinymemorylm.training.schedule import Schedule, Stage, layers_of_step
@@ -84,29 +85,40 @@ def run_phase(
     samples: JsonLines,
     draw: Callable[[Position], Iterator[dict[str, Any]]],
     memory_bytes: int,
+    about: dict[str, Any],
 ) -> None:
     """Train from `position` to the phase's end.
 
-    Raises InterruptedRunError after a signal, RunError if the loss is not finite; either way the
-    last checkpoint is there to resume from.
+    about: what its checkpoints say of the run beside the state. Raises InterruptedRunError after a
+    signal, RunError if the loss is not finite; either way the last checkpoint is there to resume
+    from.
     """
     schedule = Schedule(phase)
+    device = model.embedding.weight.device
 
-    def save() -> None:
+    def save(val_bits_per_byte: float | None = None) -> None:
         state = {
             "position": vars(position).copy(),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "random": random_state(device),
             "metrics_bytes": metrics.sync(),
             "samples_bytes": samples.sync(),
+            **about,
         }
-        save_checkpoint(run, position.step, state)
+        save_checkpoint(
+            run,
+            position.step,
+            state,
+            phase=position.phase,
+            val_bits_per_byte=val_bits_per_byte,
+        )
 
     def sample() -> None:
         for line in draw(position):
             samples.append(line)
 
-    if position.step == 0:
+    if position.step == 0 and not checkpoint_folders(run):
         save()  # so that any later fault has a checkpoint to go back to
     with stop_signals() as stopped, Progress(position.phase, schedule.n_steps) as progress:
         for step in range(position.phase_step, schedule.n_steps):
@@ -131,7 +143,8 @@ def run_phase(
             except RunError as error:
                 raise RunError(
                     f"stopped before step {position.step + 1}: {error}; the last good checkpoint "
-                    "is kept: lower the learning rate or look at the data, then --resume"
+                    "is kept: look at the data, or lower the learning rate and go on with "
+                    "--resume --allow-changed"
                 ) from None
             seconds = time.perf_counter() - began
             position.step += 1
@@ -166,6 +179,6 @@ def run_phase(
             if last or stopped() or (step + 1) % phase.sample_every == 0:
                 sample()
             if last or stopped() or (step + 1) % phase.checkpoint_every == 0:
-                save()
+                save(line.get("val_bits_per_byte"))
             if stopped():
                 raise InterruptedRunError(f"stopped at step {position.step}; go on with --resume")

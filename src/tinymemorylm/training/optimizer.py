@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tinymemorylm.config import Phase
+from tinymemorylm.errors import InputError
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.training.muon import Muon
 
@@ -42,8 +43,20 @@ class Optimizer:
         return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
+        """What the optimisers remember. Rates and decays stay those of this recipe.
+
+        Raises InputError for the state of another optimiser.
+        """
+        own = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        try:
+            for part, state in zip(self.parts, states, strict=True):
+                part.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"the checkpoint is of another optimizer ({error}): it can't change within a phase"
+            ) from None
+        for group, settings in zip(self.param_groups, own, strict=True):
+            group.update(settings)
 
 
 def make_optimizer(model: Transformer, phase: Phase) -> Optimizer:

@@ -5,10 +5,9 @@ what `report` draws from it; resumable at any moment.
 """
 
 import dataclasses
-import os
 import platform
-import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,17 +27,21 @@ from tinymemorylm.config import ModelConfig, Phase, Recipe
 from tinymemorylm.device import choose_device
 from tinymemorylm.drills import Drills
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import write_json
+from tinymemorylm.files import atomic_file, write_json
 from tinymemorylm.model.account import parameter_account
 from tinymemorylm.model.start import copying_heads, initialise, kindred_embedding
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import load_model, log_boost, save_weights, write_config
 from tinymemorylm.progress import log
+from tinymemorylm.tensor_files import misfit
 from tinymemorylm.tokenizer import WORD, Tokenizer
+from tinymemorylm.training.changes import Change, changes, check_recipe, noted_recipe, written
 from tinymemorylm.training.checkpoint import load_checkpoint
+from tinymemorylm.training.claim import claimed
 from tinymemorylm.training.loop import PhaseData, Position, run_phase
+from tinymemorylm.training.machine import Machine, restore_random_state, settle
 from tinymemorylm.training.optimizer import make_optimizer
-from tinymemorylm.training.prepare import prepare
+from tinymemorylm.training.prepare import packed_digests, prepare
 from tinymemorylm.training.run_files import JsonLines
 from tinymemorylm.training.samples import draw_samples
 from tinymemorylm.training.schedule import Stage
@@ -47,20 +50,6 @@ from tinymemorylm.training.step import TokenTable
 
 VALIDATION_TOKENS = 65_536
 """Most tokens of the held-out data looked at by each validation while training."""
-MEMORY_SHARE = 0.4
-"""Share of the free memory a step's activations may take."""
-MAX_MICRO_BATCH_BYTES = 2 << 30
-"""Enough for a CPU at any free memory: its micro-batches need not be larger."""
-
-
-def activation_budget(device: torch.device) -> int:
-    """Bytes of activations a micro-batch may take on `device`."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * MEMORY_SHARE)
-    if device.type == "mps" or not hasattr(os, "sysconf"):
-        return MAX_MICRO_BATCH_BYTES
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(MAX_MICRO_BATCH_BYTES, int(free * MEMORY_SHARE))
 
 
 def phase_data(
@@ -138,60 +127,93 @@ def train(
     start_from: Path | None = None,
     tokenizer: Tokenizer | None = None,
     resume: bool = False,
+    allow_changed: bool = False,
     skip_bad: bool = False,
     device: str | None = None,
+    threads: int | None = None,
     track: Sequence[SinkName] = (),
 ) -> None:
     """Run the recipe's phases into `run`. A phase of 0 tokens is left out.
 
     start_from: a model directory whose weights and tokenizer SFT starts from, when pretraining
-    is left out. tokenizer: one to use instead of building it. track: sinks for the figures beside
-    `metrics.jsonl`. Raises InputError for a directory in use or unusable data, RunError if training
-    fails, InterruptedRunError after a signal.
+    is left out. tokenizer: one to use instead of building it. allow_changed: go on with a run
+    whose recipe was another. threads: how many on a CPU; a resumed run has its own when left out.
+    track: sinks for the figures beside `metrics.jsonl`. Raises InputError for a directory in use,
+    unusable data or a changed recipe, RunError if training or writing fails, InterruptedRunError
+    after a signal.
     """
-    if run.exists() and any(run.iterdir()) and not resume:
-        raise InputError(f"{run} is not empty; --resume to go on with it, or name another --out")
-    if resume and is_finished(run, recipe):
-        log(f"{run} is finished; nothing to do")
-        return
-    target = choose_device(device)
-    check_sinks(track)
-    run.mkdir(parents=True, exist_ok=True)
-    phases = tuple(p for p in ("pretrain", "sft") if getattr(recipe, p).tokens)
-    if not phases:
-        raise InputError("both phases have 0 tokens: nothing to train")
+    with claimed(run, resume=resume):
+        finished = resume and is_finished(run, recipe)
+        saved = None if finished else saved_state(run)
+        changed = check_recipe(
+            run, saved["recipe"] if saved else noted_recipe(run), recipe, allow_changed
+        )
+        if finished:
+            log(f"{run} is finished; nothing to do")
+            return
+        target = choose_device(device)
+        check_sinks(track)
+        phases = tuple(p for p in ("pretrain", "sft") if getattr(recipe, p).tokens)
+        if not phases:
+            raise InputError("both phases have 0 tokens: nothing to train")
 
-    model = None
-    if start_from is not None:
-        model, tokenizer = load_model(start_from)
-        if not (run / "pretrain.pt").exists() and (start_from / "pretrain.pt").exists():
-            shutil.copyfile(start_from / "pretrain.pt", run / "pretrain.pt")
-    tokenizer, counts = prepare(recipe, run, phases, tokenizer, skip_bad)
-    found = load_checkpoint(run) if resume else None
-    if model is None:
-        config = dataclasses.replace(recipe.model(), vocab_size=tokenizer.vocab_size)
-        started = found is not None  # then its weights come from the checkpoint
-        model = Transformer(config) if started else fresh_model(config, recipe, run, tokenizer)
-    model = model.to(target).train()
-    write_json(run / "recipe.json", dataclasses.asdict(recipe))
+        model = None
+        if start_from is not None:
+            model, tokenizer = load_model(start_from)
+        tokenizer, counts = prepare(recipe, run, phases, tokenizer, skip_bad)
+        if start_from is not None:
+            _take_along(start_from / "pretrain.pt", run / "pretrain.pt")
+        origin = {"tokenizer_sha256": tokenizer.sha256, "data": packed_digests(run, phases)}
+        if saved is not None and (different := changes(saved["origin"], origin)):
+            raise InputError(
+                f"the checkpoints in {run} were made with another {different[0].field}; "
+                "name another --out"
+            )
+        machine = settle(target, threads, saved["machine"] if saved else None)
+        if model is None:
+            config = dataclasses.replace(recipe.model(), vocab_size=tokenizer.vocab_size)
+            started = saved is not None  # then its weights come from the checkpoint
+            model = Transformer(config) if started else fresh_model(config, recipe, run, tokenizer)
+        model = model.to(target).train()
+        if saved is not None:
+            if reason := misfit(saved["model"], model.state_dict()):
+                raise InputError(f"the newest checkpoint in {run} is of another model: {reason}")
+            model.load_state_dict(saved["model"])
+        write_json(run / "recipe.json", written(recipe))
+        about = {"recipe": written(recipe), "origin": origin, "machine": asdict(machine)}
+        about["changed"] = _history(saved, changed)
+        _run_phases(run, recipe, phases, model, tokenizer, counts, machine, about, saved, track)
 
-    position, saved = Position(phases[0]), None
-    if found is not None:
-        saved, damaged = found
-        for folder in damaged:
-            log(f"{folder} is damaged; using an older checkpoint")
+
+def _run_phases(
+    run: Path,
+    recipe: Recipe,
+    phases: tuple[str, ...],
+    model: Transformer,
+    tokenizer: Tokenizer,
+    counts: dict[str, Any],
+    machine: Machine,
+    about: dict[str, Any],
+    saved: dict[str, Any] | None,
+    track: Sequence[SinkName],
+) -> None:
+    """Train what is left to train. about: what every checkpoint says of the run beside its state;
+    saved: the state to go on from."""
+    device = model.embedding.weight.device
+    position = Position(phases[0])
+    metrics_bytes = samples_bytes = 0
+    if saved is not None:
         position = Position(**saved["position"])
-        model.load_state_dict(saved["model"])
+        metrics_bytes, samples_bytes = saved["metrics_bytes"], saved["samples_bytes"]
+        restore_random_state(saved["random"], device)
         log(f"resumed at step {position.step}")
-    metrics = TrackedLines(
-        run / "metrics.jsonl", saved["metrics_bytes"] if saved else 0, sinks=track
-    )
-    samples = JsonLines(run / "samples.jsonl", saved["samples_bytes"] if saved else 0)
+    metrics = TrackedLines(run / "metrics.jsonl", metrics_bytes, sinks=track)
+    samples = JsonLines(run / "samples.jsonl", samples_bytes)
     table = TokenTable(
-        torch.from_numpy(tokenizer.classes == WORD).to(target),
-        torch.from_numpy(tokenizer.byte_lengths.astype("int64")).to(target),
+        torch.from_numpy(tokenizer.classes == WORD).to(device),
+        torch.from_numpy(tokenizer.byte_lengths.astype("int64")).to(device),
     )
-    describe = partial(_describe, run, recipe, model, tokenizer, counts, target)
+    describe = partial(_describe, run, recipe, model, tokenizer, counts, about)
     describe(position)
     try:
         for name in phases[phases.index(position.phase) :]:
@@ -214,7 +236,8 @@ def train(
                 metrics,
                 samples,
                 partial(_draw, recipe, model, tokenizer),
-                activation_budget(target),
+                machine.activation_bytes,
+                about,
             )
             describe(position)
             save_weights(
@@ -223,6 +246,41 @@ def train(
     finally:
         metrics.close()
         samples.close()
+
+
+STATE = {
+    *("position", "model", "optimizer", "random", "metrics_bytes", "samples_bytes"),
+    *("recipe", "origin", "machine", "changed"),
+}
+"""What a checkpoint of a run holds."""
+
+
+def saved_state(run: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint's, or None. Says which damaged ones it passed over."""
+    found = load_checkpoint(run)
+    if found is None:
+        return None
+    saved, damaged = found
+    for folder in damaged:
+        log(f"{folder} is damaged; using an older checkpoint")
+    if saved.keys() != STATE:
+        raise InputError(f"the newest checkpoint in {run} is not of a run; name another --out")
+    return saved
+
+
+def _take_along(weights: Path, copy: Path) -> None:
+    """The pretrained weights beside those tuned from them."""
+    if weights.exists() and not copy.exists():
+        with atomic_file(copy) as file:
+            file.write(weights.read_bytes())
+
+
+def _history(saved: dict[str, Any] | None, changed: list[Change]) -> list[dict[str, Any]]:
+    """Every change to the recipe since the run began, with the step it was made at."""
+    if saved is None:
+        return []
+    step = saved["position"]["step"]
+    return [*saved["changed"], *({"step": step, **asdict(change)} for change in changed)]
 
 
 def _draw(
@@ -251,7 +309,7 @@ def _describe(
     model: Transformer,
     tokenizer: Tokenizer,
     counts: dict[str, Any],
-    device: torch.device,
+    about: dict[str, Any],
     position: Position,
 ) -> None:
     """Write config.json: what this model is and how far it has come."""
@@ -260,16 +318,19 @@ def _describe(
         for name, phase in (("pretrain", recipe.pretrain), ("model", recipe.sft))
         if phase.tokens and phase.logit_adjustment is not None
     }
+    machine = about["machine"]
     provenance = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "data": counts,
         "tokens_seen": position.tokens_seen,
         "seconds": round(position.seconds, 1),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}",
+        "hardware": f"{platform.machine()}, {machine['threads']} threads, {machine['device']}",
         "version": __version__,
-        "torch": torch.__version__,
+        "torch": machine["torch"],
     }
+    if about["changed"]:
+        provenance["changed"] = about["changed"]
     write_config(
         run,
         model.config,

@@ -1,15 +1,14 @@
 """From a recipe's sources to a tokenizer and token streams in the run directory.
 
-In: a recipe and where its run lives. Out: `tokenizer.json`, `shards/`, and `prepared.json`,
-written last, with the counts and digests of what was read.
+In: a recipe and where its run lives. Out: `tokenizer.json`, `shards/`, `recipe.json`, and
+`prepared.json`, written last, with the counts and digests of what was read.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.config import Recipe
+from tinymemorylm.config import Recipe, from_mapping
 from tinymemorylm.corpus import (
     BadInput,
     read_conversations,
@@ -17,11 +16,13 @@ from tinymemorylm.corpus import (
     source_digest,
     total_bytes_hint,
 )
+from tinymemorylm.corpus.hub import parse_hub
 from tinymemorylm.errors import InputError
-from tinymemorylm.files import file_sha256, write_json
+from tinymemorylm.files import file_sha256, read_json, write_json
 from tinymemorylm.packing import pack_conversations, pack_documents
 from tinymemorylm.progress import watched
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
+from tinymemorylm.training.changes import written
 
 
 def documents(recipe: Recipe, bad: BadInput, title: str) -> Iterator[str]:
@@ -44,6 +45,22 @@ def tokenizer_texts(recipe: Recipe, bad: BadInput) -> Iterator[str]:
         for chat in conversations(recipe, bad, "tokenizer: conversations"):
             for message in chat:
                 yield message.content
+
+
+def texts_of_run(run: Path) -> Iterator[str]:
+    """What a run was trained on: its recipe's texts and conversations, with progress.
+
+    Raises InputError if they aren't at hand: no recipe, a file is gone, or it stands on the hub.
+    """
+    path = run / "recipe.json"
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    recipe = from_mapping(Recipe, read_json(path), str(path))
+    if far := [source for source in (*recipe.data, *recipe.chat_data) if parse_hub(source)]:
+        raise InputError(f"{far[0]} is a data set of the hub")
+    yield from documents(recipe, BadInput(skip=True), "words of the training texts")
+    for chat in conversations(recipe, BadInput(skip=True), "words of the conversations"):
+        yield from (message.content for message in chat)
 
 
 def check_sources(recipe: Recipe) -> None:
@@ -71,7 +88,7 @@ def prepare(
             tokenizer = Tokenizer.load(run / "tokenizer.json")
         elif file_sha256(run / "tokenizer.json") != tokenizer.sha256:
             raise InputError(f"{run} was begun with another tokenizer; name another --out")
-        return tokenizer, json.loads(done.read_text())
+        return tokenizer, read_json(done)
     check_sources(recipe)
     if tokenizer is None:
         texts = tokenizer_texts(recipe, BadInput(skip=skip_bad))
@@ -101,5 +118,12 @@ def prepare(
     bad.log_skipped()
     if bad.count:
         counts["skipped"] = bad.count
+    write_json(run / "recipe.json", written(recipe))
     write_json(done, counts)
     return tokenizer, counts
+
+
+def packed_digests(run: Path, phases: tuple[str, ...]) -> dict[str, str]:
+    """What tells one packed text from another: the digest of each index, which has its shards'."""
+    names = [f"{phase}/{split}" for phase in phases for split in ("train", "validation")]
+    return {name: file_sha256(run / "shards" / f"{name}.json") for name in names}

@@ -11,16 +11,11 @@ from torch import Tensor
 
 from tinymemorylm.decoding.reference import generate
 from tinymemorylm.decoding.sampling import Sampling
+from tinymemorylm.evaluation.repetition import repeated_share
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tokenizer import Message, Tokenizer
 
 MAX_NEW_TOKENS = 120
-
-
-def repeated_share(ids: Sequence[int], n: int = 4) -> float:
-    """Share of the n-grams that occurred before in the sequence: 0 none, near 1 a loop."""
-    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def draw_samples(

@@ -23,21 +23,22 @@ class Stage:
 
 
 class Schedule:
-    """The phase's stages: most steps at `sequence_length`, the last ones at the long length.
+    """The phase's stages: most tokens at `sequence_length`, the last ones at the long length.
 
-    Tokens per step stay equal, so the long stage has fewer rows.
+    Tokens per step stay equal, so the long stage has fewer rows: at least one.
     """
 
     def __init__(self, phase: Phase) -> None:
         per_step = phase.batch_size * phase.sequence_length
-        steps = math.ceil(phase.tokens / per_step)
-        long_steps = round(steps * phase.long_share)
         long_rows = max(1, per_step // phase.long_sequence_length)
+        long_step = long_rows * phase.long_sequence_length
+        long_steps = round(phase.tokens * phase.long_share / long_step)
+        steps = max(0, math.ceil((phase.tokens - long_steps * long_step) / per_step))
         self.stages = [
-            Stage(phase.sequence_length, phase.batch_size, steps - long_steps),
+            Stage(phase.sequence_length, phase.batch_size, steps),
             Stage(phase.long_sequence_length, long_rows, long_steps),
         ]
-        self.n_steps = steps
+        self.n_steps = steps + long_steps
 
     def stage(self, step: int) -> tuple[Stage, int]:
         """The stage of `step` (from 0) and the index of its first row within the stage."""

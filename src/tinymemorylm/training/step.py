@@ -109,7 +109,8 @@ def train_step(
     n_layers: how many logical layers it runs; None: all.
 
     relevance: rows of `relevance_negatives` + 1 consecutive conversations per group, or None.
-    Raises RunError, weights untouched, if the loss or a gradient is not finite.
+    Raises RunError, weights untouched, if the loss or a gradient is not finite, or if the step
+    leaves a weight that isn't.
     """
     device = model.embedding.weight.device
     tokens, segments, is_target, response_index = _on(device, batch)
@@ -180,6 +181,8 @@ def train_step(
     if not math.isfinite(loss) or not math.isfinite(grad_norm):
         raise RunError(f"the loss is {loss} and the gradient norm {grad_norm}: not finite")
     optimizer.step()
+    if not all_finite(model):
+        raise RunError("the step made weights that are not finite")
     return StepFigures(
         loss=loss,
         nll=nats[1] / max(1, counts[1]),
@@ -188,6 +191,12 @@ def train_step(
         horizon_nll={k: nats[k] / max(1, counts[k]) for k in horizons[1:]},
         relevance=None if contrast is None else float(contrast.detach()),
     )
+
+
+@torch.no_grad()
+def all_finite(model: Transformer) -> bool:
+    """Whether every weight is a number that can be trained on."""
+    return math.isfinite(float(torch.nn.utils.get_total_norm(list(model.parameters()))))
 
 
 def relevance_objective(model: Transformer, batch: Batch, negatives: int) -> Tensor:

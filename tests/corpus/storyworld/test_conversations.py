@@ -5,9 +5,10 @@ import math
 import re
 
 import pytest
+from talk_reading import readings as talk_readings
 
 from tinymemorylm.corpus.storyworld import Choices, Conversation, conversations, story_conversation
-from tinymemorylm.corpus.storyworld.conversations import LONG_SHARE, chats
+from tinymemorylm.corpus.storyworld.conversations import LONG_SHARE, STORY_SHARE, chats
 from tinymemorylm.corpus.storyworld.grammar import TURN
 from tinymemorylm.corpus.storyworld.reading import readings
 from tinymemorylm.corpus.storyworld.stories import plots
@@ -17,17 +18,22 @@ def drawn(n: int) -> list[Conversation]:
     return [story_conversation(Choices(f"conversation test:{i}")) for i in range(n)]
 
 
-def test_each_conversation_has_exactly_one_reading_with_its_bits():
-    shares = ((chats(), 1 - LONG_SHARE), (plots(), LONG_SHARE))
-    for held in drawn(120):
-        text = TURN.join(content for _, content in held.turns)
-        found = [
-            bits - math.log2(share / len(kinds))
-            for kinds, share in shares
-            for _, grammar in kinds
-            for bits in readings(grammar, "chat", text)
-        ]
-        assert found == [pytest.approx(held.bits)], text
+def every_reading(held: Conversation) -> list[float]:
+    """The bits of every way to draw these turns, as talk or about a story."""
+    text = TURN.join(content for _, content in held.turns)
+    story_shares = ((chats(), 1 - LONG_SHARE), (plots(), LONG_SHARE))
+    return [
+        bits - math.log2(STORY_SHARE * share / len(kinds))
+        for kinds, share in story_shares
+        for _, grammar in kinds
+        for bits in readings(grammar, "chat", text)
+    ] + [bits - math.log2(1 - STORY_SHARE) for bits in talk_readings(list(held.turns))]
+
+
+@pytest.mark.parametrize("n", [250, pytest.param(4000, marks=pytest.mark.slow)])
+def test_each_conversation_has_exactly_one_reading_with_its_bits(n: int):
+    for held in itertools.islice(conversations(1, 10**9), n):
+        assert every_reading(held) == [pytest.approx(held.bits)], held
 
 
 def test_turns_alternate_and_are_clean_plain_text():

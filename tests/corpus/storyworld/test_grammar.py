@@ -41,6 +41,18 @@ def test_every_text_reads_back_in_one_way_with_its_bits():
         assert readings(grammar, "story", text) == [pytest.approx(choices.bits)]
 
 
+def test_the_probabilities_of_all_texts_add_up_to_one():
+    rules = {"story": "{A} [ran|hid].<more A> / {A} saw {B}.", "more": "[| {@} fell.| {@} sang.]"}
+    grammar = load({"rules": rules, "lists": {"name": "Ann, Bo, Tamsu"}})
+    bits: dict[str, float] = {}
+    for seed in range(3000):
+        choices = Choices(seed)
+        text = Telling(grammar, choices).tell("story")
+        bits[text] = choices.bits
+    assert len(bits) == 3 * 2 * 3 * 2
+    assert sum(2**-b for b in bits.values()) == pytest.approx(1)
+
+
 def test_two_options_of_one_text_are_two_readings():
     assert len(readings(load(TABLE), "loose", "big dog")) == 2
 

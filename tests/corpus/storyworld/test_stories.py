@@ -22,8 +22,9 @@ def first(n: int, seed: int) -> list[Story]:
     return list(itertools.islice(stories(seed, 10**9), n))
 
 
-def test_each_story_has_exactly_one_reading_with_its_bits():
-    for told in first(120, seed=1):
+@pytest.mark.parametrize("n", [300, pytest.param(4000, marks=pytest.mark.slow)])
+def test_each_story_has_exactly_one_reading_with_its_bits(n: int):
+    for told in itertools.islice(stories(1, 10**9), n):
         found = [
             bits + math.log2(len(plots()))
             for _, grammar in plots()

@@ -5,7 +5,9 @@ one reading for each text is what makes the sum of the choices' bits the text's 
 """
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cache
 
 from tinymemorylm.corpus.storyworld.grammar import Entry, Grammar, Node, OneOf, Rule, Slot
 
@@ -105,23 +107,49 @@ def _slot(
 ) -> list[_Reading]:
     """Every choice of the entry that a slot names, or whose field it says first."""
     found: list[_Reading] = []
-    for source, options, share in grammar.sources(slot.category):
-        taken = reading.taken.get(source, ())
-        bits = reading.bits - math.log2(share) + math.log2(len(options) - len(taken))
-        for index, entry in enumerate(options):
-            said = slot.styled(entry.text) if slot.field is None else ""
+    if slot.field is not None:
+        rest = (slot, rest)
+    for source in _sources(grammar, slot):
+        taken = reading.taken.get(source.name, ())
+        bits = reading.bits - math.log2(source.share) + math.log2(source.size - len(taken))
+        for index, entry, said in source.beginning(text[reading.at : reading.at + 1]):
             if index in taken or not text.startswith(said, reading.at):
                 continue
-            kept = slot.kept
-            found.append(
-                replace(
-                    reading,
-                    pending=rest if slot.field is None else (slot, rest),
-                    at=reading.at + len(said),
-                    bits=bits,
-                    memory=reading.memory | {slot.owner: entry.text} if kept else reading.memory,
-                    entries=reading.entries | {slot.owner: entry} if kept else reading.entries,
-                    taken=reading.taken | {source: (*taken, index)},
-                )
-            )
+            memory, entries = reading.memory, reading.entries
+            if slot.kept:
+                memory = memory | {slot.owner: entry.text}
+                entries = entries | {slot.owner: entry}
+            at = reading.at + len(said) if slot.field is None else reading.at
+            now_taken = reading.taken | {source.name: (*taken, index)}
+            found.append(_Reading(rest, at, bits, memory, entries, now_taken))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A list that a slot draws from; its entries by the first character of what the slot says.
+
+    That is the entry, or the plain text in front of its field; "" where the field begins otherwise.
+    """
+
+    name: str
+    size: int
+    share: float
+    by_initial: dict[str, list[tuple[int, Entry, str]]]
+
+    def beginning(self, initial: str) -> list[tuple[int, Entry, str]]:
+        """Index, entry and what is said of it, for those that may begin with `initial`."""
+        return [*self.by_initial.get(initial, ()), *self.by_initial.get("", ())]
+
+
+@cache
+def _sources(grammar: Grammar, slot: Slot) -> tuple[_Source, ...]:
+    sources: list[_Source] = []
+    for name, options, share in grammar.sources(slot.category):
+        by_initial: dict[str, list[tuple[int, Entry, str]]] = defaultdict(list)
+        for index, entry in enumerate(options):
+            first = entry.text if slot.field is None else entry.fields[slot.field][0]
+            said = slot.styled(first) if isinstance(first, str) else ""
+            by_initial[said[:1]].append((index, entry, said))
+        sources.append(_Source(name, len(options), share, dict(by_initial)))
+    return tuple(sources)
