@@ -19,13 +19,17 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-all: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,eval]'
+	@touch $@
+
 quickstart: $(VENV)/.installed ## Set everything up and train a chat model in minutes
 	$(BIN)/tmlm quickstart
 
 test: $(VENV)/.installed-dev ## Set everything up and run the fast tests
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-all: $(VENV)/.installed-dev ## The slow tests too
+test-all: $(VENV)/.installed-all ## The slow tests too, and those of lm-evaluation-harness
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev ## Style and types
