@@ -50,7 +50,6 @@ def browser() -> str | None:
 
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(browser() is None, reason="no chromium on this machine"),
     pytest.mark.skipif(shutil.which("npm") is None, reason="no npm to install transformers.js by"),
 ]
@@ -103,7 +102,10 @@ def served(folder: Path) -> Iterator[tuple[str, dict[str, Any], threading.Event]
         thread.join()
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "int8", "q4"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["fp32", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("int8", "q4"))],
+)
 def test_the_page_answers_and_asks_only_its_own_host(
     parity_source: Source, library: list[Path], tmp_path: Path, dtype: Any
 ):
