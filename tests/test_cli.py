@@ -26,6 +26,11 @@ VERBS = [
     ["tokenizer", "train"],
     ["tokenizer", "inspect"],
     ["lab", "ablate"],
+    ["export", "hf"],
+    ["export", "gguf"],
+    ["export", "onnx"],
+    ["import", "hf"],
+    ["push"],
 ]
 
 

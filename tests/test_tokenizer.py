@@ -19,6 +19,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from odd_strings import ODD_STRINGS
 from tinymemorylm.errors import InputError
 from tinymemorylm.tokenizer import (
     CHARACTER,
@@ -40,28 +41,6 @@ STORIES = [
     "Once upon a time there was a little girl. Her name was Zoë, and she said “hello” — twice!",
     "The little dog ran to the house.\nThe dog didn't stop; it ran and ran.\r\n\r\n“Stop!” — Zoë…",
     "There were 123 cats in the café, and they're all “happy”. 日本語のテキスト。 日本 日本\n" * 3,
-]
-ODD_STRINGS = [
-    "👩‍👩‍👧‍👦 family",
-    "👍🏽 ok",
-    "\ttab\t\ttabs",
-    "line\r\nline\r\n\r\n",
-    "e\u0301 u\u0308 a\u0300\u0301\u0302",
-    "中文字符\uff0c没有空格。",
-    "nul\x00nul",
-    "x" * 10_000,
-    "▁Ġ## Ã© Â",
-    "\U0010ffff\U0010fffe",
-    "",
-    " ",
-    "   leading and  double   spaces   ",
-    "\n\n\n \n\t\n",
-    "<|user|><bos></s>[UNK]<unk><eos><pad>",
-    "\u00a0\u2003\u3000\u200b\ufeff",
-    "\x1c\x1d\x1e\x1f\x7f\x85\u2028\u2029",
-    "مرحبا بالعالم שלום",
-    "1234567890 ½ ² ① 1,000.50",
-    "it's IT'S it\u2019s 'Ve \u017f's",
 ]
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 # Texts full of what the pre-tokenizer has rules for.

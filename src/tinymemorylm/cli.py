@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from tinymemorylm.commands.evaluate import Evaluate
+from tinymemorylm.commands.export import ExportGguf, ExportHf, ExportOnnx, ImportHf, Push
 from tinymemorylm.commands.generation import Chat, Generate
 from tinymemorylm.commands.info import Info
 from tinymemorylm.commands.lab import Ablate
@@ -34,6 +35,17 @@ Verb = (
         | Annotated[TokenizerInspect, tyro.conf.subcommand("inspect")],
         tyro.conf.subcommand("tokenizer", description="Build word/character tokenizers."),
     ]
+    | Annotated[
+        Annotated[ExportHf, tyro.conf.subcommand("hf")]
+        | Annotated[ExportGguf, tyro.conf.subcommand("gguf")]
+        | Annotated[ExportOnnx, tyro.conf.subcommand("onnx")],
+        tyro.conf.subcommand("export", description="Write a model for other programs."),
+    ]
+    | Annotated[
+        Annotated[ImportHf, tyro.conf.subcommand("hf")] | Annotated[None, tyro.conf.Suppress],
+        tyro.conf.subcommand("import", description="Bring an exported model back."),
+    ]
+    | Annotated[Push, tyro.conf.subcommand("push")]
     | Annotated[
         # tyro makes no level of a single verb: None, never shown, is the second.
         Annotated[Ablate, tyro.conf.subcommand("ablate")] | Annotated[None, tyro.conf.Suppress],

@@ -29,12 +29,18 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for binary writing; it appears, whole, when the block ends without an error."""
+    with replaced_file(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A name to write under, for libraries that open files themselves; then as `atomic_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)

@@ -16,17 +16,21 @@ Weights = Literal["pretrain", "model"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class WeightsOptions:
     model: Path | None = None
     """A model directory; the released model when left out."""
     weights: Weights | None = None
     """Pretrained or tuned weights; the tuned ones if there when left out."""
-    device: str = "cpu"
 
     @property
     def folder(self) -> Path:
         """The model directory meant."""
         return self.model or released_model()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(WeightsOptions):
+    device: str = "cpu"
 
     def load(self) -> "LanguageModel":
         from tinymemorylm.language_model import LanguageModel
