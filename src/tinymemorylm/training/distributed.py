@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.progress import mute
@@ -160,7 +161,7 @@ def joined(device: str | None) -> Iterator[Processes]:
     if gpu:
         _take_gpu(int(os.environ["LOCAL_RANK"]))
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         preparing = dist.new_group(backend="gloo", timeout=PREPARATION)
