@@ -1,5 +1,6 @@
 """Many processes train what one would; one that dies ends the run, and it can be gone on with."""
 
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-
 import shared_steps
-from run_checks import differences, lines, newest
+import torch
 from shared_steps import CASES, take, validate
-from tinymemorylm.config import Recipe
+
+import two_hosts
+from run_checks import differences, lines, newest
+from tinymemorylm.config import Recipe, load_recipe
 from tinymemorylm.tensor_files import load_tensors
 from tinymemorylm.training.changes import flat, written
 from tinymemorylm.training.checkpoint import checkpoint_folders, read_checkpoint
@@ -106,9 +108,7 @@ def test_shares_are_contiguous_complete_and_almost_equal():
 @pytest.fixture(scope="module")
 def recipe_file(tiny_recipe: Recipe, tmp_path_factory) -> Path:
     """The tiny recipe as TOML: scalars and lists read there as they do in JSON."""
-    import json
-
-    values = {k: v for k, v in flat(written(tiny_recipe)).items() if v not in (None, "tiny")}
+    values = {k: v for k, v in flat(written(tiny_recipe)).items() if v is not None}
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
     path.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items() if k != "name"))
     return path
@@ -184,7 +184,9 @@ def test_a_dead_process_ends_the_run_and_a_restart_goes_on_to_the_same_bits(
     command.insert(command.index("--nproc-per-node"), "--max-restarts=1")
     done = signalled(command, out, 1, signal.SIGKILL)
     assert done.returncode == 0, done.stderr
-    assert [bool(re.search("another process of the run has ended", s)) for s in said(done)] == [True]
+    assert [bool(re.search("another process of the run has ended", s)) for s in said(done)] == [
+        True
+    ]
     assert re.search(r"^resumed at step \d+$", done.stderr, re.M)
     assert differences(out, by_two) == []
 
@@ -192,14 +194,14 @@ def test_a_dead_process_ends_the_run_and_a_restart_goes_on_to_the_same_bits(
 def test_a_changed_number_of_processes_is_said(
     by_two: Path, tiny_recipe: Recipe, recipe_file: Path, tmp_path: Path, capsys
 ):
-    from tinymemorylm.config import load_recipe
-
     out = tmp_path / "run"
     shutil.copytree(by_two, out)
     (out / "model.pt").unlink()
     shutil.rmtree(checkpoint_folders(out)[-1])
     train(load_recipe(recipe_file), out, resume=True, device="cpu")
-    assert "processes 1, before 2: the run goes on, but no longer exactly" in capsys.readouterr().err
+    assert (
+        "processes 1, before 2: the run goes on, but no longer exactly" in capsys.readouterr().err
+    )
     assert_close_runs(out, by_two)
 
 
@@ -217,3 +219,31 @@ def test_bad_input_is_one_line_from_all_of_them(recipe_file: Path, tmp_path: Pat
     assert len(said(done)) == 1 and "nowhere.txt" in said(done)[0]
     assert "exitcode  : 2" in done.stderr and "tinymemorylm/" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- longer
+
+
+@pytest.mark.slow
+def test_a_run_of_four_is_that_of_one(recipe_file: Path, finished_run: Path, tmp_path: Path):
+    done = launched(run(4, recipe_file, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert_close_runs(tmp_path / "run", finished_run)
+
+
+@pytest.mark.slow
+def test_two_hosts_that_share_a_directory_survive_the_death_of_either():
+    """Two network namespaces; skipped where none can be made."""
+    script = Path(two_hosts.__file__)
+    path = os.pathsep.join([str(script.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    if "skipped" in report:
+        pytest.skip(report["skipped"])
+    for death in report["deaths"]:
+        assert death["differences"] == [] and death["resumed"], report
+        assert death["other_ended_after_seconds"] < 60 and len(death["other_said"]) == 1, report
