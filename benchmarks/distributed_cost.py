@@ -1,10 +1,10 @@
-"""What it costs to train as a group of one process: ours, and DistributedDataParallel, against plain.
+"""What it costs to be a group of one process: our way, and DistributedDataParallel's.
 
 Run: python benchmarks/distributed_cost.py > benchmarks/results/distributed_cost.json (minutes)
 
-A step of each takes turns with a step of the others, in another order each round, in this one process,
-which is a group of its own (gloo). Ratios are medians of the rounds' ratios to the plain step: of seconds,
-and of CPU seconds, which a busy machine disturbs less. `exchange` is what ours adds, by itself.
+A step of each takes turns with a plain step, in another order each round, in this one process, a
+group of its own (gloo). Ratios are medians of the rounds' ratios to the plain step: of seconds, and
+of CPU seconds, which a busy machine disturbs less. `exchange_seconds` is what ours adds, by itself.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
 Run: python benchmarks/two_hosts.py > benchmarks/results/two_hosts.json (Linux, as root; a minute)
 
-A whole tiny run by torchrun on both; another in which one host is killed, after which both are started
-again with --resume: it must come to the same bits. Where no namespaces can be made, it says why.
+A whole tiny run by torchrun on both; another in which one host is killed, after which both are
+started again with --resume: it must come to the same bits. Where no namespaces can be made, it
+says why.
 """
 
 import argparse
@@ -110,7 +111,7 @@ def finished(hosts: list[str], out: Path, *more: str) -> list[str]:
 
 
 def killed(hosts: list[str], out: Path, which: int, at: int) -> dict[str, Any]:
-    """Kill host `which` once step `at` is written. What the other one says, and how soon it ends."""
+    """Kill host `which` once step `at` is written. What the other says, and how soon it ends."""
     processes = start(hosts, out)
     metrics = out / "metrics.jsonl"
     while not metrics.exists() or len(lines(metrics)) < at:
@@ -129,14 +130,16 @@ def killed(hosts: list[str], out: Path, which: int, at: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--deaths", type=int, nargs="*", choices=(0, 1), default=[1, 0])
+    given = options.parse_args()
     try:
         with two_hosts() as hosts, tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             finished(hosts, folder / "whole")
             last = lines(folder / "whole" / "metrics.jsonl")[-1]
             report: dict[str, Any] = {"steps": last["step"], "loss": last["loss"], "deaths": []}
-            for which in (1, 0):
+            for which in given.deaths:
                 run = folder / f"killed-{which}"
                 death = killed(hosts, run, which, at=3)
                 said = finished(hosts, run, "--resume")

@@ -1,6 +1,6 @@
 """Single steps by however many processes: what tests hold against one.
 
-In: a folder, and torchrun's environment. Out: in it, a file per process with what each case came to.
+In: a folder, and torchrun's environment. Out: a file per process with what each case came to.
 """
 
 import dataclasses
