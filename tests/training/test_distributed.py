@@ -47,7 +47,7 @@ def launched(command: list[str]) -> Run:
 # ---------------------------------------------------------------- single steps
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest, tmp_path_factory) -> list[dict[str, Any]]:
     """By rank, what 2 and 4 processes come to in each case."""
     folder = tmp_path_factory.mktemp("steps")
@@ -202,6 +202,7 @@ def test_a_changed_number_of_processes_is_said(
     assert_close_runs(out, by_two)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_step(recipe_file: Path, tmp_path: Path):
     out = tmp_path / "run"
     done = signalled(run(2, recipe_file, out), out, 1, signal.SIGTERM)

@@ -12,6 +12,7 @@ For a model of 3 MB there is nothing to overlap; `benchmarks/distributed_cost.py
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _others_needed() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo has no error class of its own
-        reason = str(error).splitlines()[0]
+        reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". This is")[0]
         raise LostProcessError(
             f"another process of the run has ended or can't be reached ({reason}); the last "
             "checkpoint is kept: start all of them again with --resume"
