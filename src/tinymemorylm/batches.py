@@ -112,6 +112,16 @@ class Batch:
     is_target: NDArray[np.bool_]
     response_index: Ids | None = None
 
+    def part(self, rows: slice) -> "Batch":
+        """Some of its rows."""
+        index = self.response_index
+        return Batch(
+            self.tokens[rows],
+            self.segments[rows],
+            self.is_target[rows],
+            None if index is None else index[rows],
+        )
+
 
 def response_index(tokens: Ids, tokenizer: Tokenizer) -> Ids:
     """Count each assistant turn's tokens, <eos> included, from 1; 0 elsewhere. (rows, n)."""

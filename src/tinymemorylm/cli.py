@@ -93,5 +93,6 @@ def main(arguments: list[str] | None = None) -> int:
 def failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
         raise error
-    print(f"tmlm: {error}", file=sys.stderr)
+    if not getattr(error, "said", False):
+        print(f"tmlm: {error}", file=sys.stderr)
     return code

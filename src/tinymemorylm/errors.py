@@ -9,9 +9,14 @@ MOST_SHOWN = 80
 class InputError(ValueError):
     """What the user gave can't be used: name the value and the fix. Exit code 2."""
 
+    said = False
+    """Whether another process of the run says it."""
+
 
 class RunError(RuntimeError):
     """The work itself failed (loss not finite, disk full). Exit code 1."""
+
+    said = False
 
 
 def shown(value: object) -> str:

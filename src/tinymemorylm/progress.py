@@ -16,9 +16,19 @@ PLAIN_SECONDS = 10.0
 """Seconds between plain lines when stderr is not a terminal."""
 
 
+_muted = False
+
+
+def mute() -> None:
+    """Nothing more from this process: another one of its run says it."""
+    global _muted
+    _muted = True
+
+
 def log(text: str) -> None:
     """One line for the user, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    if not _muted:
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -42,7 +52,7 @@ class Progress:
         now = self.clock()
         if self._first is None:
             self._first = done, now
-        if now - self.began < 2:
+        if _muted or now - self.began < 2:
             return
         if sys.stderr.isatty():
             self._show_bar(done, text)

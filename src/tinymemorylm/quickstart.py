@@ -18,7 +18,8 @@ from tinymemorylm.model_directory import Weights, load_model, read_config
 from tinymemorylm.packing import NOT_A_TARGET
 from tinymemorylm.progress import log
 from tinymemorylm.report.run_report import read_lines, report_run, reported
-from tinymemorylm.training.phases import is_finished, train
+from tinymemorylm.training.beginning import is_finished
+from tinymemorylm.training.phases import train
 
 
 def quickstart(run: Path, seed: int, device: str | None) -> None:

@@ -3,6 +3,7 @@
 In: a recipe, any of its fields as options, and where to write. Out: a model directory.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,21 +54,30 @@ class _Training:
     track: Annotated[tuple[SinkName, ...], tyro.conf.UseAppendAction] = ()
     """Show the figures in tensorboard or trackio too; can be given for each."""
 
-    def go(self, recipe: Recipe, **more: Any) -> None:
+    def run(self, overrides: list[str]) -> None:
+        """Alone, or together with the other processes that torchrun has started."""
         from tinymemorylm.report.run_report import reported
+        from tinymemorylm.training.distributed import joined
         from tinymemorylm.training.phases import train
 
-        with reported(self.out):
-            train(
-                recipe,
-                self.out,
-                resume=self.resume,
-                allow_changed=self.allow_changed,
-                skip_bad=self.skip_bad,
-                device=self.device,
-                track=self.track,
-                **more,
-            )
+        with joined(self.device) as processes:
+            recipe, more = self.work(overrides)
+            with reported(self.out) if processes.first else nullcontext():
+                train(
+                    recipe,
+                    self.out,
+                    resume=self.resume,
+                    allow_changed=self.allow_changed,
+                    skip_bad=self.skip_bad,
+                    device=self.device,
+                    track=self.track,
+                    processes=processes,
+                    **more,
+                )
+
+    def work(self, overrides: list[str]) -> tuple[Recipe, dict[str, Any]]:
+        """The recipe, and what else `train` is to be told."""
+        raise NotImplementedError
 
 
 def overridden(path: Path, overrides: list[str], verb: str) -> Recipe:
@@ -91,7 +101,12 @@ class Train(_Training):
     """List the recipe's fields and their values, and stop."""
 
     def run(self, overrides: list[str]) -> None:
-        self.go(overridden(self.recipe, [*overrides, *["--help"] * self.fields], "train"))
+        if self.fields:
+            overridden(self.recipe, [*overrides, "--help"], "train")
+        super().run(overrides)
+
+    def work(self, overrides: list[str]) -> tuple[Recipe, dict[str, Any]]:
+        return overridden(self.recipe, overrides, "train"), {}
 
 
 @dataclass(frozen=True)
@@ -106,13 +121,13 @@ class Pretrain(_Training):
     tokenizer: Path | None = None
     """A tokenizer.json to use instead of building one."""
 
-    def run(self, overrides: list[str]) -> None:
+    def work(self, overrides: list[str]) -> tuple[Recipe, dict[str, Any]]:
         from tinymemorylm.tokenizer import Tokenizer
 
         recipe = overridden(self.recipe, overrides, "pretrain")
         recipe = replace(recipe, sft=replace(recipe.sft, tokens=0))
         tokenizer = Tokenizer.load(self.tokenizer) if self.tokenizer else None
-        self.go(recipe, tokenizer=tokenizer)
+        return recipe, {"tokenizer": tokenizer}
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ class Sft(_Training):
     model: Path | None = None
     """The model directory to start from; the released model when left out."""
 
-    def run(self, overrides: list[str]) -> None:
+    def work(self, overrides: list[str]) -> tuple[Recipe, dict[str, Any]]:
         recipe = overridden(self.recipe, overrides, "sft")
         recipe = replace(recipe, pretrain=replace(recipe.pretrain, tokens=0))
-        self.go(recipe, start_from=self.model or released_model())
+        return recipe, {"start_from": self.model or released_model()}

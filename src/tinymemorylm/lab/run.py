@@ -18,6 +18,7 @@ import torch
 
 from tinymemorylm.config import Recipe
 from tinymemorylm.corpus import BadInput, read_documents, source_digest
+from tinymemorylm.device import choose_device
 from tinymemorylm.errors import InputError, RunError
 from tinymemorylm.evaluation.bits_per_byte import score_documents
 from tinymemorylm.evaluation.scoring import Scorer
@@ -27,9 +28,10 @@ from tinymemorylm.model_directory import load_model, read_log_boost
 from tinymemorylm.progress import log
 from tinymemorylm.report.run_report import reported
 from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.training.beginning import is_finished
 from tinymemorylm.training.changes import changes, written
 from tinymemorylm.training.loop import InterruptedRunError
-from tinymemorylm.training.phases import choose_device, is_finished, train
+from tinymemorylm.training.phases import train
 from tinymemorylm.training.prepare import check_sources, prepare, tokenizer_texts
 
 

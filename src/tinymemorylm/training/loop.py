@@ -18,6 +18,7 @@ from tinymemorylm.errors import RunError
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.progress import Progress
 from tinymemorylm.training.checkpoint import checkpoint_folders, save_checkpoint
+from tinymemorylm.training.distributed import ALONE, LostProcessError, Processes
 from tinymemorylm.training.machine import random_state
 from tinymemorylm.training.optimizer import Optimizer, learning_rate
 from tinymemorylm.training.run_files import JsonLines
@@ -30,14 +31,19 @@ class InterruptedRunError(RunError):
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within: the first SIGINT or SIGTERM is only remembered; a second acts as usual."""
+def stop_signals(insistent: bool = False) -> Iterator[Callable[[], bool]]:
+    """Within: the first SIGINT or SIGTERM is only remembered; a second acts as usual.
+
+    insistent: nor does a second. torchrun passes Ctrl-C on to processes that have had it from the
+    terminal, and kills for good those that go on for 30 s.
+    """
     stopped = False
 
     def remember(number: int, _frame: object) -> None:
         nonlocal stopped
         stopped = True
-        signal.signal(number, before[number])
+        if not insistent:
+            signal.signal(number, before[number])
 
     numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
@@ -73,54 +79,71 @@ class Position:
     seconds: float = 0.0
 
 
-def run_phase(
-    run: Path,
-    model: Transformer,
-    optimizer: Optimizer,
-    phase: Phase,
-    data: PhaseData,
-    table: TokenTable,
-    position: Position,
-    metrics: JsonLines,
-    samples: JsonLines,
-    draw: Callable[[Position], Iterator[dict[str, Any]]],
-    memory_bytes: int,
-    about: dict[str, Any],
-) -> None:
-    """Train from `position` to the phase's end.
+@dataclass(frozen=True)
+class Record:
+    """What is written as the run goes, by one process of it."""
 
-    about: what its checkpoints say of the run beside the state. Raises InterruptedRunError after a
-    signal, RunError if the loss is not finite; either way the last checkpoint is there to resume
-    from.
-    """
-    schedule = Schedule(phase)
-    device = model.embedding.weight.device
+    run: Path
+    metrics: JsonLines
+    samples: JsonLines
+    draw: Callable[[Position], Iterator[dict[str, Any]]]
+    """The lines of `samples.jsonl` at a position."""
+    about: dict[str, Any]
+    """What checkpoints say of the run beside the state."""
 
-    def save(val_bits_per_byte: float | None = None) -> None:
+    def sample(self, position: Position) -> None:
+        for line in self.draw(position):
+            self.samples.append(line)
+
+    def save(
+        self,
+        position: Position,
+        model: Transformer,
+        optimizer: Optimizer,
+        val_bits_per_byte: float | None = None,
+    ) -> None:
         state = {
             "position": vars(position).copy(),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "random": random_state(device),
-            "metrics_bytes": metrics.sync(),
-            "samples_bytes": samples.sync(),
-            **about,
+            "random": random_state(model.embedding.weight.device),
+            "metrics_bytes": self.metrics.sync(),
+            "samples_bytes": self.samples.sync(),
+            **self.about,
         }
         save_checkpoint(
-            run,
+            self.run,
             position.step,
             state,
             phase=position.phase,
             val_bits_per_byte=val_bits_per_byte,
         )
 
-    def sample() -> None:
-        for line in draw(position):
-            samples.append(line)
 
-    if position.step == 0 and not checkpoint_folders(run):
-        save()  # so that any later fault has a checkpoint to go back to
-    with stop_signals() as stopped, Progress(position.phase, schedule.n_steps) as progress:
+def run_phase(
+    model: Transformer,
+    optimizer: Optimizer,
+    phase: Phase,
+    data: PhaseData,
+    table: TokenTable,
+    position: Position,
+    record: Record | None,
+    memory_bytes: int,
+    processes: Processes = ALONE,
+) -> None:
+    """Train from `position` to the phase's end.
+
+    record: None in a process that writes nothing. Raises InterruptedRunError after a signal to any
+    process, RunError if the loss is not finite or another process is gone; the last checkpoint is
+    there to resume from.
+    """
+    schedule = Schedule(phase)
+    if record and position.step == 0 and not checkpoint_folders(record.run):
+        record.save(position, model, optimizer)  # so that any later fault can go back to it
+    with (
+        stop_signals(insistent=processes.joined) as stopped,
+        Progress(position.phase, schedule.n_steps) as progress,
+    ):
         for step in range(position.phase_step, schedule.n_steps):
             began = time.perf_counter()
             stage, first_row = schedule.stage(step)
@@ -139,7 +162,10 @@ def run_phase(
                     n_layers=layers_of_step(phase, model.config, step, schedule.n_steps),
                     learning_rate=rate,
                     memory_bytes=memory_bytes,
+                    processes=processes,
                 )
+            except LostProcessError:
+                raise
             except RunError as error:
                 raise RunError(
                     f"stopped before step {position.step + 1}: {error}; the last good checkpoint "
@@ -168,17 +194,21 @@ def run_phase(
                 line["relevance"] = round(figures.relevance, 6)
             last = step + 1 == schedule.n_steps
             if last or (step + 1) % phase.validate_every == 0:
-                _, value = validation_figures(model, data.validation, data.validation_seq, table)
+                _, value = validation_figures(
+                    model, data.validation, data.validation_seq, table, processes
+                )
                 line["val_bits_per_byte"] = round(value, 6)
-            metrics.append(line)
+            if record:
+                record.metrics.append(line)
             progress.update(
                 step + 1,
                 f"step {step + 1:,}/{schedule.n_steps:,}  loss {figures.loss:.3f}  "
                 f"{figures.bits_per_byte:.3f} bits/byte  {line['tokens_per_second']:,.0f} tokens/s",
             )
-            if last or stopped() or (step + 1) % phase.sample_every == 0:
-                sample()
-            if last or stopped() or (step + 1) % phase.checkpoint_every == 0:
-                save(line.get("val_bits_per_byte"))
-            if stopped():
+            stopping = processes.any(stopped())  # all at the same step
+            if record and (last or stopping or (step + 1) % phase.sample_every == 0):
+                record.sample(position)
+            if record and (last or stopping or (step + 1) % phase.checkpoint_every == 0):
+                record.save(position, model, optimizer, line.get("val_bits_per_byte"))
+            if stopping or (last and processes.any(stopped())):  # it may have come meanwhile
                 raise InterruptedRunError(f"stopped at step {position.step}; go on with --resume")

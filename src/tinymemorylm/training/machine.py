@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tinymemorylm.progress import log
+from tinymemorylm.training.distributed import ALONE, Processes
 
 MEMORY_SHARE = 0.4
 """Share of the free memory a step's activations may take."""
@@ -32,6 +33,7 @@ class Machine:
     instructions: str
     """The widest vector instructions of the CPU."""
     torch: str
+    processes: int = 1
 
 
 def activation_budget(device: torch.device) -> int:
@@ -45,12 +47,16 @@ def activation_budget(device: torch.device) -> int:
 
 
 def settle(
-    device: torch.device, threads: int | None = None, before: dict[str, Any] | None = None
+    device: torch.device,
+    threads: int | None = None,
+    before: dict[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> Machine:
     """Use the threads and the micro-batch of the run's earlier part, or choose them now.
 
     threads: how many to use whatever they were before; OMP_NUM_THREADS in the environment counts
-    as such a wish. Says so where what follows can't have the bits it would have had.
+    as such a wish. The micro-batch is one that all processes have room for. Says so where what
+    follows can't have the bits it would have had, and where the processes are unlike.
     """
     same_device = before is not None and before["device"] == device.type
     asked = threads or (torch.get_num_threads() if os.environ.get("OMP_NUM_THREADS") else None)
@@ -58,18 +64,32 @@ def settle(
         asked = min(before["threads"], os.cpu_count() or 1)
     # Also where it changes nothing: from here on MKL takes that many, never fewer.
     torch.set_num_threads(asked or torch.get_num_threads())
-    budget = before["activation_bytes"] if before and same_device else activation_budget(device)
+    if before and same_device:
+        budget = before["activation_bytes"]
+    else:
+        budget = activation_budget(device)
+        if device.type != "cuda":
+            budget //= processes.on_host
     machine = Machine(
         device.type,
         torch.get_num_threads(),
         budget,
         torch.backends.cpu.get_cpu_capability(),
         str(torch.__version__),
+        processes.size,
     )
-    if before is not None:
-        for name, now in dataclasses.asdict(machine).items():
-            if before[name] != now and name != "activation_bytes":
-                log(f"{name} {now}, before {before[name]}: the run goes on, but no longer exactly")
+    machines = processes.gather(machine)
+    budget = min(each.activation_bytes for each in machines)
+    machine = dataclasses.replace(machine, activation_bytes=budget)
+    values = dataclasses.asdict(machine)
+    earlier = values if before is None else {"processes": 1} | before
+    for name, now in values.items():
+        if name == "activation_bytes":
+            continue
+        if earlier[name] != now:
+            log(f"{name} {now}, before {earlier[name]}: the run goes on, but no longer exactly")
+        if unlike := [str(each) for m in machines if (each := getattr(m, name)) != now]:
+            log(f"{name} {now} here, {unlike[0]} in another process: their weights may drift apart")
     return machine
 
 

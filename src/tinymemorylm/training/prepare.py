@@ -4,7 +4,7 @@ In: a recipe and where its run lives. Out: `tokenizer.json`, `shards/`, `recipe.
 `prepared.json`, written last, with the counts and digests of what was read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def prepare(
-    recipe: Recipe, run: Path, phases: tuple[str, ...], tokenizer: Tokenizer | None, skip_bad: bool
+    recipe: Recipe, run: Path, phases: Sequence[str], tokenizer: Tokenizer | None, skip_bad: bool
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """Tokenizer and streams for `phases`; what an earlier call finished is used again.
 
@@ -123,7 +123,7 @@ def prepare(
     return tokenizer, counts
 
 
-def packed_digests(run: Path, phases: tuple[str, ...]) -> dict[str, str]:
+def packed_digests(run: Path, phases: Sequence[str]) -> dict[str, str]:
     """What tells one packed text from another: the digest of each index, which has its shards'."""
     names = [f"{phase}/{split}" for phase in phases for split in ("train", "validation")]
     return {name: file_sha256(run / "shards" / f"{name}.json") for name in names}

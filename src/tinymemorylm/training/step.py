@@ -1,12 +1,14 @@
 """One optimiser step: the objectives of a whole batch, a micro-batch at a time.
 
 In: a model, an optimiser and a batch. Out: updated weights and the figures of the step. The
-loss is sum(w nll) / sum(w) over the whole batch, whatever the micro-batch.
+loss is sum(w nll) / sum(w) over the whole batch, whatever the micro-batch and however many
+processes share it: each has the whole batch at hand, weighs it all, and runs its own rows.
 """
 
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from tinymemorylm.objectives import (
     target_weights,
     token_nll,
 )
+from tinymemorylm.training.distributed import ALONE, Processes
 from tinymemorylm.training.optimizer import Optimizer
 
 ACTIVATION_BYTES = 4 * 16
@@ -102,6 +105,7 @@ def train_step(
     n_layers: int | None = None,
     learning_rate: float,
     memory_bytes: int,
+    processes: Processes = ALONE,
 ) -> StepFigures:
     """Take one step. `progress` is the share of the phase done, for the boosts.
 
@@ -109,6 +113,7 @@ def train_step(
     n_layers: how many logical layers it runs; None: all.
 
     relevance: rows of `relevance_negatives` + 1 consecutive conversations per group, or None.
+    processes: those that take the step together, each with the same batch and the same weights.
     Raises RunError, weights untouched, if the loss or a gradient is not finite, or if the step
     leaves a weight that isn't.
     """
@@ -139,12 +144,12 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     optimizer.zero_grad()
-    loss = 0.0
-    nats, counts = dict.fromkeys(horizons, 0.0), dict.fromkeys(horizons, 0)
-    byte_nats, n_bytes = 0.0, 0
+    tally: dict[Any, float] = dict.fromkeys(("loss", "byte_nats", "bytes", "relevance"), 0.0)
+    tally |= dict.fromkeys([(name, k) for name in ("nats", "count") for k in horizons], 0.0)
+    own = processes.share(len(tokens))
     rows = micro_batch_rows(model, seq, len(tokens), memory_bytes)
-    for start in range(0, len(tokens), rows):
-        part = slice(start, start + rows)
+    for start in range(own.start, own.stop, rows):
+        part = slice(start, min(start + rows, own.stop))
         with autocast(device):
             inputs = segments[part, :seq]
             states = model(tokens[part, :seq], attention_segments(inputs), n_layers=n_layers)
@@ -160,36 +165,46 @@ def train_step(
                 )
                 micro_loss = micro_loss + weighted * (shares[k] / totals[k])
                 counted = reported[k][part].flatten()[kept]
-                nats[k] += float(nll[counted].sum())
-                counts[k] += int(counted.sum())
+                tally["nats", k] += float(nll[counted].sum())
+                tally["count", k] += int(counted.sum())
                 if k == 1:
                     lengths = table.byte_lengths[wanted] * counted
-                    byte_nats += float(nll[lengths > 0].sum())
-                    n_bytes += int(lengths.sum())
+                    tally["byte_nats"] += float(nll[lengths > 0].sum())
+                    tally["bytes"] += int(lengths.sum())
         if micro_loss.requires_grad:
             micro_loss.backward()
-        loss += float(micro_loss.detach())
+        tally["loss"] += float(micro_loss.detach())
 
-    contrast = None
     if relevance is not None:
-        with autocast(device):
-            contrast = relevance_objective(model, relevance, phase.relevance_negatives)
-        (phase.relevance_weight * contrast).backward()
-        loss += phase.relevance_weight * float(contrast.detach())
+        size = phase.relevance_negatives + 1
+        n_groups = len(relevance.tokens) // size
+        groups = processes.share(n_groups)
+        if groups.start < groups.stop:
+            mine = relevance.part(slice(groups.start * size, groups.stop * size))
+            with autocast(device):
+                contrast = relevance_objective(model, mine, phase.relevance_negatives)
+            contrast = contrast * ((groups.stop - groups.start) / n_groups)
+            (phase.relevance_weight * contrast).backward()
+            tally["relevance"] += float(contrast.detach())
+            tally["loss"] += phase.relevance_weight * float(contrast.detach())
 
+    processes.sum_gradients(list(model.parameters()))
+    tally = processes.sums(tally)
+    loss = tally["loss"]
     grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), phase.max_grad_norm))
     if not math.isfinite(loss) or not math.isfinite(grad_norm):
         raise RunError(f"the loss is {loss} and the gradient norm {grad_norm}: not finite")
     optimizer.step()
     if not all_finite(model):
         raise RunError("the step made weights that are not finite")
+    nll = {k: tally["nats", k] / max(1, tally["count", k]) for k in horizons}
     return StepFigures(
         loss=loss,
-        nll=nats[1] / max(1, counts[1]),
-        bits_per_byte=bits(byte_nats) / max(1, n_bytes),
+        nll=nll[1],
+        bits_per_byte=bits(tally["byte_nats"]) / max(1, tally["bytes"]),
         grad_norm=grad_norm,
-        horizon_nll={k: nats[k] / max(1, counts[k]) for k in horizons[1:]},
-        relevance=None if contrast is None else float(contrast.detach()),
+        horizon_nll={k: nll[k] for k in horizons[1:]},
+        relevance=None if relevance is None else tally["relevance"],
     )
 
 
@@ -218,13 +233,16 @@ def relevance_objective(model: Transformer, batch: Batch, negatives: int) -> Ten
 
 @torch.no_grad()
 def validation_figures(
-    model: Transformer, batches: list[Batch], seq: int, table: TokenTable
+    model: Transformer,
+    batches: list[Batch],
+    seq: int,
+    table: TokenTable,
+    processes: Processes = ALONE,
 ) -> tuple[float, float]:
     """Mean nll in nats per target, and bits per byte (<eos> and other controls left out)."""
     device = model.embedding.weight.device
-    nats = byte_nats = 0.0
-    count = n_bytes = 0
-    for batch in batches:
+    tally = dict.fromkeys(("nats", "count", "byte_nats", "bytes"), 0.0)
+    for batch in batches[processes.share(len(batches))]:
         tokens, segments, _, response_index = _on(device, batch)
         targets, kept = horizon_targets(tokens, segments, seq, 1)
         kept &= segments[:, :seq] >= 0
@@ -235,7 +253,10 @@ def validation_figures(
             wanted = targets[kept]
             nll = token_nll(model.head_input(states[kept]), model.embedding.weight, wanted)
         lengths = table.byte_lengths[wanted]
-        nats, count = nats + float(nll.sum()), count + len(wanted)
-        byte_nats += float(nll[lengths > 0].sum())
-        n_bytes += int(lengths.sum())
-    return nats / max(1, count), bits(byte_nats) / max(1, n_bytes)
+        tally["nats"] += float(nll.sum())
+        tally["count"] += len(wanted)
+        tally["byte_nats"] += float(nll[lengths > 0].sum())
+        tally["bytes"] += int(lengths.sum())
+    tally = processes.sums(tally)
+    bits_per_byte = bits(tally["byte_nats"]) / max(1, tally["bytes"])
+    return tally["nats"] / max(1, tally["count"]), bits_per_byte
