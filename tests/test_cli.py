@@ -26,6 +26,8 @@ VERBS = [
     ["tokenizer", "train"],
     ["tokenizer", "inspect"],
     ["lab", "ablate"],
+    ["lab", "speedrun"],
+    ["bench", "train"],
 ]
 
 

@@ -41,9 +41,14 @@ SFT = Phase(learning_rate=2e-4, relevance_weight=0.1)
 Step = Callable[[], Any]
 
 
+def rows_of(seq: int) -> int:
+    """Sequences in a step."""
+    return TOKENS // seq
+
+
 @dataclass(frozen=True)
 class Side:
-    """Something that trains: its name in the report, and what takes one step of TOKENS."""
+    """Something that trains: its name in the report, and what takes one step."""
 
     name: str
     step: Step
@@ -55,33 +60,33 @@ def mean_keys(seq: int, window: int | None) -> float:
     return (reach * (reach + 1) / 2 + (seq - reach) * reach) / seq
 
 
-def training_flops_per_token(config: ModelConfig, seq: int) -> float:
-    """FLOPs of a training step per token, forward and backward, all horizons on.
-
-    3 x 2 x (multiply-adds of the forward pass): the backward pass makes two products for each of
-    the forward's. Forward, per token: every logical layer's matrices (a shared one as often as it
-    runs), scores and mixing 2 d_model x (keys seen on average), each horizon's adapter, and the
-    unembedding once for each head. Norms, activations, softmax and the optimiser count nothing.
-    """
-    d, kv = config.d_model, config.n_kv_heads * config.head_dim
-    layer = d * (d + 2 * kv) + d * d + 3 * d * config.d_ff
+def attention_flops_per_token(config: ModelConfig, seq: int) -> float:
+    """Scores and mixing, forward and backward: 6 x 2 d_model x (keys seen on average), by layer."""
     keys = sum(
         mean_keys(seq, None if config.is_global(i) else config.sliding_window)
         for i in range(config.n_logical_layers)
     )
-    width, rank = config.embedding_rank or d, config.mtp_rank
-    head = config.vocab_size * width + (width * d if config.embedding_rank else 0)
+    return 6.0 * 2 * config.d_model * keys
+
+
+def training_flops_per_token(config: ModelConfig, seq: int) -> float:
+    """FLOPs of a training step per token, forward and backward, all horizons on.
+
+    6 x (multiply-adds of the forward pass): the backward pass makes two products for each of the
+    forward's. Forward, per token: every logical layer's matrices (a shared one as often as it
+    runs), scores and mixing, each horizon's adapter, and the unembedding once for each head.
+    Norms, activations, softmax and the optimiser count nothing.
+    """
+    d, kv = config.d_model, config.n_kv_heads * config.head_dim
+    layer = d * (d + 2 * kv) + d * d + 3 * d * config.d_ff
+    projection = d * config.embedding_rank if config.embedding_rank else 0
+    head = config.vocab_size * (config.embedding_rank or d) + projection
     horizons = len(config.mtp_horizons)
-    adapters = horizons * (d * d if rank is None else 2 * d * rank)
-    embedding = width * d if config.embedding_rank else 0
-    forward = (
-        config.n_logical_layers * layer
-        + 2 * d * keys
-        + (1 + horizons) * head
-        + adapters
-        + embedding
+    adapter = d * d if config.mtp_rank is None else 2 * d * config.mtp_rank
+    matrices = (
+        projection + config.n_logical_layers * layer + horizons * adapter + (1 + horizons) * head
     )
-    return 6.0 * forward
+    return 6.0 * matrices + attention_flops_per_token(config, seq)
 
 
 def sgemm_gflops(size: int, seconds: float) -> float:
@@ -97,13 +102,14 @@ def sgemm_gflops(size: int, seconds: float) -> float:
 
 
 def _random_batch(config: ModelConfig, seq: int, chat: bool) -> Batch:
-    """TOKENS random tokens in rows of `seq`, with the columns the horizons look ahead at."""
+    """Random tokens in rows of `seq`, with the columns the horizons look ahead at."""
     rng = np.random.default_rng(0)
-    shape = (TOKENS // seq, seq + max((1, *config.mtp_horizons)))
+    shape = (rows_of(seq), seq + max((1, *config.mtp_horizons)))
+    turn = min(TURN, seq)
     tokens = rng.integers(0, config.vocab_size, shape)
     place = np.tile(np.arange(shape[1]), (shape[0], 1))
-    segments = place // TURN if chat else np.zeros(shape, np.int64)
-    index = np.maximum(place % TURN - TURN // 2 + 1, 0) if chat else None
+    segments = place // turn if chat else np.zeros(shape, np.int64)
+    index = np.maximum(place % turn - turn // 2 + 1, 0) if chat else None
     return Batch(tokens, segments, np.ones(shape, np.bool_), index)
 
 
@@ -184,13 +190,13 @@ def _check(config: ModelConfig, sequences: Sequence[int], pairs: int, seconds: f
         )
 
 
-def _tokens_per_second(side: Side, seconds: float) -> float:
+def _tokens_per_second(side: Side, seq: int, seconds: float) -> float:
     steps = 0
     began = time.perf_counter()
     while not steps or time.perf_counter() - began < seconds:
         side.step()
         steps += 1
-    return steps * TOKENS / (time.perf_counter() - began)
+    return steps * rows_of(seq) * seq / (time.perf_counter() - began)
 
 
 def measure(
@@ -210,9 +216,9 @@ def measure(
     bad length or number, or where Transformers is wanted and missing.
     """
     config = preset(preset_name)
-    _check(config, sequences, pairs, seconds)
     if vs_hf:
         check_transformers()
+    _check(config, sequences, pairs, seconds)
     found: dict[tuple[str, int], list[float]] = {}
     sgemm: list[float] = []
     turns = len(sequences) * (pairs + 1)
@@ -226,7 +232,7 @@ def measure(
             for pair in range(pairs):
                 sgemm.append(sgemm_gflops(SGEMM_SIZE, seconds / 4))
                 for side in sides if pair % 2 == 0 else sides[::-1]:
-                    speed = _tokens_per_second(side, seconds)
+                    speed = _tokens_per_second(side, seq, seconds)
                     found.setdefault((side.name, seq), []).append(speed)
                 done = number * (pairs + 1) + pair + 2
                 ours = found["ours", seq][-1]
@@ -254,7 +260,7 @@ def _row(name: str, seq: int, speeds: Sequence[float], flops: float) -> dict[str
     row = {
         "name": name,
         "sequence": seq,
-        "batch": TOKENS // seq,
+        "batch": rows_of(seq),
         "tokens_per_second": round(middle, 1),
         "slowest": round(min(speeds), 1),
         "fastest": round(max(speeds), 1),
