@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tinymemorylm.errors import InputError
 from tinymemorylm.lab.peers import (
     GPT,
     GPTConfig,
@@ -13,7 +14,6 @@ from tinymemorylm.lab.peers import (
     gpt_optimizer,
     gpt_step,
 )
-from tinymemorylm.errors import InputError
 
 SMALL = GPTConfig(vocab_size=20, n_layers=2, n_heads=2, width=16, block=8)
 

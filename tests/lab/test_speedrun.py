@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tinymemorylm import cli
-from tinymemorylm.config import Architecture, load_recipe, preset
+from tinymemorylm.config import load_recipe
 from tinymemorylm.errors import InputError
 from tinymemorylm.evaluation.bits_per_byte import TextScore
 from tinymemorylm.lab import speedrun as speedrun_module

@@ -8,6 +8,7 @@ import torch
 
 from tinymemorylm import cli
 from tinymemorylm.config import preset
+from tinymemorylm.lab import throughput
 from tinymemorylm.lab.throughput import (
     attention_flops_per_token,
     hugging_face_side,
@@ -15,7 +16,6 @@ from tinymemorylm.lab.throughput import (
     our_side,
     training_flops_per_token,
 )
-from tinymemorylm.lab import throughput
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 FAST = ("--preset", "smoke", "--pairs", "2", "--seconds", "0")

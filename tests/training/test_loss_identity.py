@@ -3,7 +3,6 @@
 import math
 
 import pin_losses
-
 from tinymemorylm.files import read_json
 
 

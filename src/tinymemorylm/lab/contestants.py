@@ -38,7 +38,7 @@ EVALUATION_ROWS = 256
 
 
 class Contestant(Protocol):
-    """One side of a race. `n_steps` is what its settings ask for; a race by time may take others."""
+    """One side of a race. n_steps: what its settings ask for; a race by time may take others."""
 
     name: str
     parameters: int
@@ -49,7 +49,7 @@ class Contestant(Protocol):
         ...
 
     def step(self, step: int, n_steps: float) -> int:
-        """Train step `step` (from 0) of `n_steps`, which may be an estimate. Returns tokens seen."""
+        """Train step `step` (from 0) of `n_steps`, maybe an estimate. Returns tokens seen."""
         ...
 
     def score(self, documents: Sequence[str]) -> TextScore: ...
