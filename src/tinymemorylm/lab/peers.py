@@ -142,7 +142,7 @@ def ministral(config: ModelConfig) -> nn.Module:
     own random ones. Raises InputError where Transformers isn't installed.
     """
     check_transformers()
-    from transformers import MinistralConfig, MinistralForCausalLM
+    from transformers import MinistralConfig, MinistralForCausalLM  # type: ignore
 
     torch.manual_seed(0)
     rope: dict[str, Any] = {
