@@ -221,6 +221,13 @@ def test_it_goes_on_with_the_repeats_it_has_not_run(recipe: Path, text: Path, tm
     assert "name another --out" in capsys.readouterr().err
 
 
+def test_a_directory_with_other_results_is_refused(recipe: Path, text: Path, tmp_path, capsys):
+    (tmp_path / "results.json").write_text("[]")
+    arguments = ["--track", "shakespeare", "--text", str(text), "--recipe", str(recipe)]
+    assert run(*arguments, "--out", str(tmp_path)) == 2
+    assert "name another --out" in capsys.readouterr().err
+
+
 def test_stopped_in_the_middle_it_keeps_what_is_finished(recipe: Path, text: Path, tmp_path: Path):
     race = read_race("shakespeare", [str(text)], [], load_recipe(recipe), [], None)
     speedrun(race, tmp_path / "out", repeats=1, evaluations=1)

@@ -273,6 +273,8 @@ def _earlier_rows(race: Race, out: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     before = read_json(path)
+    if not isinstance(before, dict) or not {"settings", "rows"} <= before.keys():
+        raise InputError(f"{path} is not a speedrun's; name another --out")
     if found := changes(before["settings"], race.settings()):
         raise InputError(
             f"{out} was begun with {found[0].field} {found[0].before!r}, not {found[0].now!r}; "
