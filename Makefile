@@ -37,8 +37,9 @@ lint: $(VENV)/.installed-dev ## Style and types
 	$(BIN)/ruff format --check src tests benchmarks release
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed-dev ## Time a local layer at growing lengths
+bench: $(VENV)/.installed-dev ## Time a local layer at growing lengths, and a training step
 	$(BIN)/python benchmarks/attention_window.py
+	$(BIN)/tmlm bench train
 
 clean: ## Remove the virtual environment (runs are kept)
 	rm -rf $(VENV)

@@ -31,6 +31,8 @@ VERBS = [
     ["export", "onnx"],
     ["import", "hf"],
     ["push"],
+    ["lab", "speedrun"],
+    ["bench", "train"],
 ]
 
 

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from tinymemorylm.commands.bench import BenchTrain
 from tinymemorylm.commands.evaluate import Evaluate
 from tinymemorylm.commands.export import ExportGguf, ExportHf, ExportOnnx, ImportHf, Push
 from tinymemorylm.commands.generation import Chat, Generate
 from tinymemorylm.commands.info import Info
-from tinymemorylm.commands.lab import Ablate
+from tinymemorylm.commands.lab import Ablate, Speedrun
 from tinymemorylm.commands.score import ScoreText
 from tinymemorylm.commands.tokenizer import TokenizerInspect, TokenizerTrain
 from tinymemorylm.commands.training import Pretrain, Quickstart, Sft, Train
@@ -42,14 +43,19 @@ Verb = (
         tyro.conf.subcommand("export", description="Write a model for other programs."),
     ]
     | Annotated[
+        # tyro makes no level of a single verb: None, never shown, is the second.
         Annotated[ImportHf, tyro.conf.subcommand("hf")] | Annotated[None, tyro.conf.Suppress],
         tyro.conf.subcommand("import", description="Bring an exported model back."),
     ]
     | Annotated[Push, tyro.conf.subcommand("push")]
     | Annotated[
-        # tyro makes no level of a single verb: None, never shown, is the second.
-        Annotated[Ablate, tyro.conf.subcommand("ablate")] | Annotated[None, tyro.conf.Suppress],
+        Annotated[Ablate, tyro.conf.subcommand("ablate")]
+        | Annotated[Speedrun, tyro.conf.subcommand("speedrun")],
         tyro.conf.subcommand("lab", description="Settle choices by measurement."),
+    ]
+    | Annotated[
+        Annotated[BenchTrain, tyro.conf.subcommand("train")] | Annotated[None, tyro.conf.Suppress],
+        tyro.conf.subcommand("bench", description="Time this machine."),
     ]
 )
 SETTINGS = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)

@@ -6,8 +6,9 @@ In: an ablation, data and texts. Out: runs, results and a table.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from tinymemorylm.errors import RunError
+from tinymemorylm.errors import InputError, RunError
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,52 @@ class Ablate:
         print(json.dumps(found, ensure_ascii=False) if self.json else table(found))
         if found["failures"]:
             raise RunError(f"{len(found['failures'])} arms failed at a seed; see {self.out}")
+
+
+@dataclass(frozen=True)
+class Speedrun:
+    """Race our recipe against a plain GPT: bits per byte against seconds of training.
+
+    Track shakespeare: one text, its last tenth held out, against nanoGPT's published CPU recipe.
+    Track books: any texts, measured on --dev, against a plain GPT with byte-level BPE. Both sides
+    run in turns in this process; the same command goes on where it was stopped, a repeat at a time.
+
+    Example: tmlm lab speedrun --track shakespeare --text tinyshakespeare.txt --out runs/speedrun
+    """
+
+    track: Literal["shakespeare", "books"]
+    text: tuple[str, ...]
+    """Texts to train on; for shakespeare the one that is cut in two."""
+    out: Path
+    """The directory for results.json, results.md and race.png."""
+    dev: tuple[str, ...] = ()
+    """Held-out texts of track books."""
+    recipe: Path = Path("speedrun")
+    """How ours is trained: its pretraining phase. At most 760,000 parameters."""
+    minutes: tuple[float, ...] = ()
+    """End ours (on track books both sides) by the clock: one race for each. Schedules follow it."""
+    target: float | None = None
+    """Bits per byte to reach; where the baseline ends when left out."""
+    repeats: int = 3
+    """Races, each with a seed of its own; their median counts."""
+    evaluations: int = 6
+    """How often each side is measured, its end included."""
+    threads: int | None = None
+    """All cores when left out."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        import torch
+
+        from tinymemorylm.config import load_recipe
+        from tinymemorylm.lab.race_results import results_table
+        from tinymemorylm.lab.speedrun import read_race, speedrun
+
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads must be at least 1, not {self.threads}")
+        recipe = load_recipe(self.recipe)
+        race = read_race(self.track, self.text, self.dev, recipe, self.minutes, self.target)
+        torch.set_num_threads(self.threads or torch.get_num_threads())
+        found = speedrun(race, self.out, repeats=self.repeats, evaluations=self.evaluations)
+        print(json.dumps(found, ensure_ascii=False) if self.json else results_table(found))
