@@ -167,6 +167,6 @@ def ministral(config: ModelConfig) -> nn.Module:
         rope_parameters=rope,
         tie_word_embeddings=True,
         use_cache=False,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore
     )
     return MinistralForCausalLM(settings)

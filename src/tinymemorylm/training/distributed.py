@@ -164,7 +164,7 @@ def joined(device: str | None) -> Iterator[Processes]:
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         # torchrun keeps its store when it starts all again, addresses of the dead included.
-        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # pyright: ignore
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         preparing = dist.new_group(backend="gloo", timeout=PREPARATION)
