@@ -9,10 +9,13 @@ import json
 import resource
 import sys
 import time
-from unittest import mock
+
+import torch
 
 from tinymemorylm.config import preset
-from tinymemorylm.lab import throughput
+from tinymemorylm.lab.throughput import our_side
+from tinymemorylm.model.transformer import Transformer
+from tinymemorylm.training.machine import activation_budget
 from tinymemorylm.training.step import micro_batch_rows
 
 LIMIT_GIB = 6.0
@@ -31,26 +34,18 @@ def main() -> int:
     options.add_argument("--sequence", type=int, default=2048)
     given = options.parse_args()
     config = preset(given.preset)
-    rows: list[int] = []
-
-    def chosen(*args: int) -> int:
-        rows.append(micro_batch_rows(*args))
-        return rows[-1]
-
-    with (
-        mock.patch.object(throughput, "TOKENS", given.rows * given.sequence),
-        mock.patch("tinymemorylm.training.step.micro_batch_rows", chosen),
-    ):
-        side = throughput.our_side(config, given.sequence, "pretrain")
-        before, began = peak_gib(), time.perf_counter()
-        side.step()
-    peak = peak_gib()
+    side = our_side(config, given.sequence, "pretrain", given.rows)
+    budget = activation_budget(torch.device("cpu"))
+    before, began = peak_gib(), time.perf_counter()
+    side.step()
+    seconds, peak = time.perf_counter() - began, peak_gib()
+    rows = micro_batch_rows(Transformer(config), given.sequence, given.rows, budget)
     report = {
         "preset": given.preset,
         "rows": given.rows,
         "sequence": given.sequence,
-        "rows_per_micro_batch": rows[0],
-        "seconds": round(time.perf_counter() - began, 1),
+        "rows_per_micro_batch": rows,
+        "seconds": round(seconds, 1),
         "gib_before": round(before, 2),
         "gib_peak": round(peak, 2),
     }

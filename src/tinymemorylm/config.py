@@ -5,15 +5,14 @@ project lives here and nowhere else.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tinymemorylm.errors import InputError, shown
 from tinymemorylm.files import read_toml, shipped
+from tinymemorylm.validation import FORBID_UNKNOWN, check_finite, from_mapping
 
-FORBID_UNKNOWN = {"extra": "forbid"}  # pydantic: a misspelt field is an error, not a default
 MOST_PARAMETERS = 100_000_000
 """A hundred times what the project is for: nothing larger is even tried."""
 MOST = {
@@ -28,14 +27,6 @@ MOST = {
 MOST_HORIZONS = 64
 MOST_CACHED = 1 << 30
 """Numbers in the keys and values of one full context: 4 GB."""
-
-
-def check_finite(values: Any) -> None:
-    """Raises InputError for a field of dataclass `values` that is infinite or no number."""
-    for field_ in dataclasses.fields(values):
-        value = getattr(values, field_.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{field_.name} must be a finite number, not {value}")
 
 
 @dataclass(frozen=True)
@@ -377,21 +368,6 @@ class Recipe:
 
     def model(self) -> ModelConfig:
         return preset(self.preset, vocab_size=self.vocab_size, **self.architecture.changes())
-
-
-def from_mapping(kind: type, values: dict[str, Any], where: str) -> Any:
-    """Build dataclass `kind` from plain values. Raises InputError naming the bad field."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = shown(".".join(str(part) for part in first["loc"]))
-        if first["type"] == "value_error":  # our own checks, which name the value themselves
-            raise InputError(f"{where}: {first.get('ctx', {}).get('error')}") from None
-        given = repr(first["input"])
-        raise InputError(f"{where}: {name}: {first['msg']}, not {shown(given)}") from None
 
 
 def shipped_recipe(name: str) -> Path:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import torch
 
-from tinymemorylm.config import ModelConfig, from_mapping
+from tinymemorylm.config import ModelConfig
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import atomic_file, read_json, write_json
 from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.tensor_files import load_tensors, misfit, tensor_bytes
 from tinymemorylm.tokenizer import WORD, Tokenizer
+from tinymemorylm.validation import from_mapping
 
 Weights = Literal["pretrain", "model"]
 FORMAT = 1

@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
+from tinymemorylm.config import preset
 from tinymemorylm.errors import InputError
 from tinymemorylm.lab.peers import (
     GPT,
     GPTConfig,
-    check_transformers,
     gpt_learning_rate,
     gpt_optimizer,
     gpt_step,
+    ministral,
 )
 
 SMALL = GPTConfig(vocab_size=20, n_layers=2, n_heads=2, width=16, block=8)
@@ -56,4 +57,4 @@ def test_weight_decay_is_on_matrices_and_embeddings():
 def test_a_missing_library_is_an_input_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tinymemorylm\[export\]'"):
-        check_transformers()
+        ministral(preset("haiku-literal"))

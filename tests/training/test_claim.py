@@ -61,7 +61,7 @@ def test_the_pid_of_a_living_stranger_in_the_file_is_no_lock(tmp_path: Path):
     """As after a reboot, when the number has been given to another process."""
     (tmp_path / LOCK).write_text(f"process {os.getppid()} on here\n")
     with only_process(tmp_path):
-        pass
+        assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} ")
 
 
 def test_a_lock_whose_owner_takes_the_file_along_is_looked_at_again(tmp_path: Path, monkeypatch):

@@ -3,6 +3,7 @@
 In: a recipe, any of its fields as options, and where to write. Out: a model directory.
 """
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ class Quickstart:
 
 
 @dataclass(frozen=True)
-class _Training:
+class _Training(ABC):
     recipe: Path
     """The recipe (TOML); the project's own are in recipes/."""
     out: Path
@@ -75,9 +76,9 @@ class _Training:
                     **more,
                 )
 
+    @abstractmethod
     def work(self, overrides: list[str]) -> tuple[Recipe, dict[str, Any]]:
         """The recipe, and what else `train` is to be told."""
-        raise NotImplementedError
 
 
 def overridden(path: Path, overrides: list[str], verb: str) -> Recipe:

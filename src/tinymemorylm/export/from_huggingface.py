@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tinymemorylm.config import ModelConfig, from_mapping
+from tinymemorylm.config import ModelConfig
 from tinymemorylm.errors import InputError
 from tinymemorylm.export.huggingface import OURS, check_free, named_weights
 from tinymemorylm.export.source import nearest_preset
@@ -25,6 +25,7 @@ from tinymemorylm.model.transformer import Transformer
 from tinymemorylm.model_directory import Weights, save_weights, write_config
 from tinymemorylm.progress import log
 from tinymemorylm.tokenizer import Tokenizer
+from tinymemorylm.validation import from_mapping
 
 Tensors = dict[str, Tensor]
 

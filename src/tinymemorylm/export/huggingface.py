@@ -73,17 +73,25 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def architecture(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """config.json of the export.
-
-    Proportional RoPE divides by head_dim where ours divides by rotary_dims, hence another theta;
-    it rounds the number of dimensions down, hence a share rounded up.
-    """
-    layers = range(config.n_logical_layers)
-    kinds = ("sliding_attention", "full_attention")
+    """config.json of the export."""
     return {
         "architectures": ["MinistralForCausalLM"],
         "model_type": "ministral",
         "dtype": "float32",
+        **shape(config),
+        **_control_ids(tokenizer),
+        "eos_token_id": tokenizer.eos_id,
+    }
+
+
+def shape(config: ModelConfig) -> dict[str, Any]:
+    """The architecture as Ministral's configuration has it, layers written out.
+
+    Proportional RoPE divides by head_dim where ours divides by rotary_dims, hence another theta;
+    it rounds the number of dimensions down, hence a share rounded up.
+    """
+    kinds = ("sliding_attention", "full_attention")
+    return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
@@ -95,15 +103,13 @@ def architecture(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         "max_position_embeddings": config.context_length,
         "rms_norm_eps": config.norm_eps,
         "sliding_window": config.sliding_window,
-        "layer_types": [kinds[config.is_global(i)] for i in layers],
+        "layer_types": [kinds[config.is_global(i)] for i in range(config.n_logical_layers)],
         "rope_parameters": {
             "rope_type": "proportional",
             "rope_theta": config.rope_theta ** (config.head_dim / config.rotary_dims),
             "partial_rotary_factor": math.ceil(config.rotary_dims / config.head_dim * 1e6) / 1e6,
         },
         "tie_word_embeddings": False,
-        **_control_ids(tokenizer),
-        "eos_token_id": tokenizer.eos_id,
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.config import FORBID_UNKNOWN, Recipe, from_mapping, load_recipe, shipped_recipe
+from tinymemorylm.config import Recipe, load_recipe, shipped_recipe
 from tinymemorylm.errors import InputError
 from tinymemorylm.files import read_toml, write_json, write_text
 from tinymemorylm.lab.processes import run_each
@@ -19,6 +19,7 @@ from tinymemorylm.lab.results import hardware, results, table
 from tinymemorylm.lab.run import LabRun, Measure, check_run, perform, prepare_run
 from tinymemorylm.lab.tokenizers import Kind
 from tinymemorylm.progress import log
+from tinymemorylm.validation import FORBID_UNKNOWN, from_mapping
 
 
 @dataclass(frozen=True)

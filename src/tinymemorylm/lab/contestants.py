@@ -126,8 +126,8 @@ class Ours:
             seq=stage.seq,
             step=step,
             progress=step / max(1, n_steps - 1),
-            n_layers=layers_of_step(self.phase, self.model.config, step, n_steps),  # type: ignore
-            learning_rate=learning_rate(self.phase, step, n_steps),  # type: ignore
+            n_layers=layers_of_step(self.phase, self.model.config, step, n_steps),
+            learning_rate=learning_rate(self.phase, step, n_steps),
             memory_bytes=self.memory_bytes,
         )
         return stage.tokens_per_step

@@ -4,17 +4,16 @@ In: sizes. Out: plain PyTorch modules and the settings they are published with. 
 in them, and no training trick beyond what their authors state.
 """
 
-import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinymemorylm.config import ModelConfig
-from tinymemorylm.errors import InputError
+from tinymemorylm.export.huggingface import shape
+from tinymemorylm.export.source import check_extra
 
 
 @dataclass(frozen=True)
@@ -127,46 +126,19 @@ def gpt_step(
     return loss.item()
 
 
-def check_transformers() -> None:
-    """Raises InputError, with the command that helps, where Transformers isn't installed."""
-    if importlib.util.find_spec("transformers") is None:
-        raise InputError(
-            "--vs hf needs Transformers; install it with: pip install 'tinymemorylm[export]'"
-        )
-
-
 def ministral(config: ModelConfig) -> nn.Module:
     """`MinistralForCausalLM` of the same shape: as many layers, none shared, SDPA, tied embedding.
 
     Same widths, heads, windows and rotary share; no multi-token prediction. Its weights are its
     own random ones. Raises InputError where Transformers isn't installed.
     """
-    check_transformers()
+    check_extra("transformers")
     from transformers import MinistralConfig, MinistralForCausalLM  # type: ignore
 
     torch.manual_seed(0)
-    rope: dict[str, Any] = {
-        # Proportional RoPE divides exponents by head_dim, ours by rotary_dims.
-        "rope_type": "proportional",
-        "rope_theta": config.rope_theta ** (config.head_dim / config.rotary_dims),
-        "partial_rotary_factor": config.rotary_dims / config.head_dim,
+    settings = shape(config) | {
+        "tie_word_embeddings": True,
+        "use_cache": False,
+        "attn_implementation": "sdpa",
     }
-    kinds = ("sliding_attention", "full_attention")
-    settings = MinistralConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.d_model,
-        intermediate_size=config.d_ff,
-        num_hidden_layers=config.n_logical_layers,
-        num_attention_heads=config.n_heads,
-        num_key_value_heads=config.n_kv_heads,
-        head_dim=config.head_dim,
-        max_position_embeddings=config.context_length,
-        sliding_window=config.sliding_window,
-        layer_types=[kinds[config.is_global(i)] for i in range(config.n_logical_layers)],
-        rms_norm_eps=config.norm_eps,
-        rope_parameters=rope,
-        tie_word_embeddings=True,
-        use_cache=False,
-        attn_implementation="sdpa",  # pyright: ignore
-    )
-    return MinistralForCausalLM(settings)
+    return MinistralForCausalLM(MinistralConfig(**settings))

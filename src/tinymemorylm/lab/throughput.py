@@ -20,7 +20,8 @@ import torch
 from tinymemorylm.batches import Batch
 from tinymemorylm.config import ModelConfig, Phase, preset
 from tinymemorylm.errors import InputError
-from tinymemorylm.lab.peers import check_transformers, ministral
+from tinymemorylm.export.source import check_extra
+from tinymemorylm.lab.peers import ministral
 from tinymemorylm.lab.results import hardware
 from tinymemorylm.model.start import initialise
 from tinymemorylm.model.transformer import Transformer
@@ -101,10 +102,10 @@ def sgemm_gflops(size: int, seconds: float) -> float:
     return 2 * size**3 * times / (time.perf_counter() - began) / 1e9
 
 
-def _random_batch(config: ModelConfig, seq: int, chat: bool) -> Batch:
+def _random_batch(config: ModelConfig, seq: int, rows: int, chat: bool) -> Batch:
     """Random tokens in rows of `seq`, with the columns the horizons look ahead at."""
     rng = np.random.default_rng(0)
-    shape = (rows_of(seq), seq + max((1, *config.mtp_horizons)))
+    shape = (rows, seq + max((1, *config.mtp_horizons)))
     turn = min(TURN, seq)
     tokens = rng.integers(0, config.vocab_size, shape)
     place = np.tile(np.arange(shape[1]), (shape[0], 1))
@@ -122,8 +123,13 @@ def _relevance_batch(config: ModelConfig) -> Batch:
     return Batch(tokens, np.zeros(shape, np.int64), np.ones(shape, np.bool_), index)
 
 
-def our_side(config: ModelConfig, seq: int, phase: Literal["pretrain", "sft"]) -> Side:
-    """Our own training step, all objectives of the phase on, as `training` takes it."""
+def our_side(
+    config: ModelConfig, seq: int, phase: Literal["pretrain", "sft"], rows: int | None = None
+) -> Side:
+    """Our own training step, all objectives of the phase on, as `training` takes it.
+
+    rows: sequences in a step; None: as many as make TOKENS.
+    """
     settings = PHASE if phase == "pretrain" else SFT
     model = initialise(Transformer(config), 0).train()
     optimizer = make_optimizer(model, settings)
@@ -131,7 +137,7 @@ def our_side(config: ModelConfig, seq: int, phase: Literal["pretrain", "sft"]) -
         torch.arange(config.vocab_size) % 2 == 0,
         torch.full((config.vocab_size,), 3, dtype=torch.int64),
     )
-    batch = _random_batch(config, seq, phase == "sft")
+    batch = _random_batch(config, seq, rows or rows_of(seq), chat=phase == "sft")
     groups = _relevance_batch(config) if phase == "sft" else None
     memory_bytes = activation_budget(torch.device("cpu"))
 
@@ -166,7 +172,7 @@ def hugging_face_side(config: ModelConfig, seq: int) -> Side:
         weight_decay=PHASE.weight_decay,
         fused=True,
     )
-    batch = _random_batch(config, seq, chat=False)
+    batch = _random_batch(config, seq, rows_of(seq), chat=False)
     tokens = torch.from_numpy(batch.tokens[:, :seq]).contiguous()
 
     def step() -> None:
@@ -217,7 +223,7 @@ def measure(
     """
     config = preset(preset_name)
     if vs_hf:
-        check_transformers()
+        check_extra("transformers")
     _check(config, sequences, pairs, seconds)
     found: dict[tuple[str, int], list[float]] = {}
     sgemm: list[float] = []

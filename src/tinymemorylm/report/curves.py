@@ -8,9 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.files import atomic_file
-
-INK, TRAIN, SMOOTH, VALIDATION = "#333333", "#b9cde0", "#2b6ca3", "#d1642c"
+from tinymemorylm.report.picture import INK, PALE, SMOOTH, VALIDATION, new_axes, save_picture
 
 PHASES = {"pretrain": "pretraining", "sft": "SFT"}
 
@@ -27,19 +25,15 @@ def smoothed(values: list[float], window: int) -> list[float]:
 
 def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None:
     """Bits per byte against steps. Nothing is drawn for a run without metrics."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not lines:
         return
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    axes = new_axes()
     for number, (phase, of_phase) in enumerate(groupby(lines, key=_phase)):
         rows = list(of_phase)
         steps = [row["step"] for row in rows]
         train = [row["bits_per_byte"] for row in rows]
         first = number == 0
-        axes.plot(steps, train, color=TRAIN, linewidth=0.8, label="training" if first else "_")
+        axes.plot(steps, train, color=PALE, linewidth=0.8, label="training" if first else "_")
         axes.plot(
             steps,
             smoothed(train, max(5, len(train) // 40)),
@@ -72,13 +66,8 @@ def draw_loss_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None
     axes.set_ylim(0, 1.15 * max(settled))
     axes.set_xlabel("step")
     axes.set_ylabel("bits per byte (SFT: of the assistant's text)")
-    axes.set_title(title, loc="left", color=INK, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
-    axes.legend(frameon=False, loc="lower left")
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    save_picture(axes, title, path, loc="lower left")
 
 
 def _phase(line: dict[str, Any]) -> str:

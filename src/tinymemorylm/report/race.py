@@ -6,19 +6,14 @@ In: the content of a speedrun's `results.json`. Out: a picture: a line for each 
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.files import atomic_file
-from tinymemorylm.report.curves import INK, SMOOTH, VALIDATION
+from tinymemorylm.report.picture import INK, SMOOTH, VALIDATION, new_axes, save_picture
 
 STYLES = ("-", "--", ":", "-.")
 
 
 def draw_race(found: dict[str, Any], path: Path) -> None:
     """Every measurement of every repeat; line styles tell races of different length apart."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    axes = new_axes()
     lengths = list(dict.fromkeys(row["minutes"] for row in found["rows"]))
     named = set()
     for row in found["rows"]:
@@ -40,10 +35,5 @@ def draw_race(found: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("seconds of training, tokenizer included")
     axes.set_ylabel("bits per byte of the held-out text")
     track = found["settings"]["track"]
-    axes.set_title(f"Speedrun, {track}", loc="left", color=INK, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
-    axes.legend(frameon=False)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    save_picture(axes, f"Speedrun, {track}", path)

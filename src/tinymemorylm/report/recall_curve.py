@@ -7,8 +7,7 @@ fact and question, with their intervals, and chance.
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.files import atomic_file
-from tinymemorylm.report.curves import INK, SMOOTH, VALIDATION
+from tinymemorylm.report.picture import INK, SMOOTH, VALIDATION, new_axes, save_picture
 
 COLORS = {"model": SMOOTH, "pretrain": VALIDATION}
 NAMES = {"model": "tuned", "pretrain": "pretrained"}
@@ -17,11 +16,7 @@ MEASURES = (("accuracy", "likeliest of 8", "-"), ("exact", "greedy answer", ":")
 
 def draw_recall_curve(rows: list[dict[str, Any]], path: Path) -> None:
     """Both measures of each kind of weights among the rows; distances stand at even steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    axes = new_axes()
     distances = sorted({row["distance"] for row in rows})
     for weights in dict.fromkeys(row["weights"] for row in rows):
         own = sorted((r for r in rows if r["weights"] == weights), key=lambda r: r["distance"])
@@ -49,10 +44,5 @@ def draw_recall_curve(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("tokens between the fact and the question")
     axes.set_ylabel("share right, with 95% intervals")
-    axes.set_title("Recall by distance", loc="left", color=INK, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
-    axes.legend(frameon=False)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    save_picture(axes, "Recall by distance", path)

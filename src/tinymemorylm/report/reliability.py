@@ -6,9 +6,7 @@ In: rows of `evaluation.calibration`. Out: a picture, a line for each text.
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.files import atomic_file
-
-INK, PERFECT = "#333333", "#b9cde0"
+from tinymemorylm.report.picture import PALE, new_axes, save_picture
 
 
 def draw_reliability(rows: list[dict[str, Any]], path: Path) -> None:
@@ -16,12 +14,8 @@ def draw_reliability(rows: list[dict[str, Any]], path: Path) -> None:
 
     On the diagonal the model is as often right as it is sure.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color=PERFECT, linestyle="--", label="perfectly calibrated")
+    axes = new_axes(5.5, 5.5)
+    axes.plot([0, 1], [0, 1], color=PALE, linestyle="--", label="perfectly calibrated")
     for row in rows:
         bins = row["bins"]
         sure, right = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
@@ -32,10 +26,5 @@ def draw_reliability(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.set_xlabel("confidence: probability of the likeliest token")
     axes.set_ylabel("accuracy: share of tokens that are the likeliest")
-    axes.set_title("Reliability of the next token", loc="left", color=INK, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#eeeeee")
-    axes.legend(frameon=False, loc="upper left")
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+    save_picture(axes, "Reliability of the next token", path, loc="upper left")

@@ -86,7 +86,7 @@ def make_optimizer(model: Transformer, phase: Phase) -> Optimizer:
     return Optimizer([*parts, adamw])
 
 
-def learning_rate(phase: Phase, step: int, n_steps: int) -> float:
+def learning_rate(phase: Phase, step: int, n_steps: float) -> float:
     """Linear warmup, then a cosine to the minimum at the last step. `step` counts from 0."""
     warmup = min(phase.warmup_steps, n_steps)
     if step < warmup:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinymemorylm.config import Recipe, from_mapping
+from tinymemorylm.config import Recipe
 from tinymemorylm.corpus import (
     BadInput,
     read_conversations,
@@ -23,6 +23,7 @@ from tinymemorylm.packing import pack_conversations, pack_documents
 from tinymemorylm.progress import watched
 from tinymemorylm.tokenizer import Message, Tokenizer, train_tokenizer
 from tinymemorylm.training.changes import written
+from tinymemorylm.validation import from_mapping
 
 
 def documents(recipe: Recipe, bad: BadInput, title: str) -> Iterator[str]:

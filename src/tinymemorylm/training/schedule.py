@@ -48,6 +48,6 @@ class Schedule:
         return last, (step - first.steps) * last.rows
 
 
-def layers_of_step(phase: Phase, config: ModelConfig, step: int, n_steps: int) -> int | None:
+def layers_of_step(phase: Phase, config: ModelConfig, step: int, n_steps: float) -> int | None:
     """Logical layers `step` (from 0) runs: one pass of the tied blocks, or None for all."""
     return config.n_unique_layers if step < round(phase.one_pass_share * n_steps) else None
